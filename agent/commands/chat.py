@@ -1,0 +1,193 @@
+"""`apprentice chat`: a REPL. Each line is a run of its own on record, with the conversation before it as context."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import signal
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from agent import config
+from agent.errors import ApprenticeError, UsageError
+from agent.messages import Event, Message
+from agent.session import Session
+
+if TYPE_CHECKING:
+    from prompt_toolkit import PromptSession
+
+HELP = """\
+/NAME ...     a skill, e.g. /annotate paper.txt (Tab completes)
+/good, /bad   label the last run
+/trace        show the last run as it is on record
+/new          forget the conversation
+/quit         leave (also Ctrl-D)
+Alt-Enter starts a new line; Ctrl-C stops the step that is going on and keeps its record."""
+
+
+def add_chat(parser: argparse.ArgumentParser) -> None:
+    from agent.cli import add_run_options
+
+    parser.description = "Talk in a REPL."
+    parser.epilog = HELP
+    add_run_options(parser)
+    parser.set_defaults(run=chat)
+
+
+@dataclass(slots=True)
+class Conversation:
+    """What a REPL remembers: the session, the turns so far, and the id of the last run."""
+
+    session: Session
+    model: str
+    turns: list[Message] = field(default_factory=list)
+    last_run: str = ""
+
+    async def take(self, line: str) -> bool:
+        """Do one line. Returns whether to go on; failures are told, not raised."""
+        word = line.split(maxsplit=1)[0]
+        try:
+            if word in ("/quit", "/exit"):
+                return False
+            if word in OWN:
+                OWN[word](self)
+            else:
+                await self._work(line)
+        except ApprenticeError as error:
+            self._say(f"error: {error.message} {error.hint}".rstrip())
+        return True
+
+    async def _work(self, line: str) -> None:
+        from agent.commands import task
+
+        session = self.session
+        session.workspace.allow(task.typed_paths(line, session.workspace.root))
+        answer = await task.do(session, line, model=self.model, earlier=self.turns)
+        session.emit(Event("answer", "", {"text": answer}))
+        self.turns += [Message("user", line), Message("assistant", answer)]
+
+    def label(self, verdict: str) -> None:
+        """Record what the person thinks of the last run."""
+        if not self.last_run:
+            raise UsageError("there is no run to label yet")
+        self.session.store.label(self.last_run, verdict=verdict)
+        self._say(f"run {self.last_run} is labelled {verdict}")
+
+    def show(self) -> None:
+        """Show the last run from the record."""
+        from agent.commands.traces import render
+
+        if not self.last_run:
+            raise UsageError("there is no run to show yet")
+        self._say(render(self.session.store.get(self.last_run)))
+
+    def forget(self) -> None:
+        self.turns.clear()
+        self._say("the conversation starts anew; the record stays")
+
+    def _say(self, text: str) -> None:
+        from agent.terminal import clean
+
+        print(clean(text))
+
+
+OWN: dict[str, Callable[[Conversation], None]] = {
+    "/good": lambda conversation: conversation.label("good"),
+    "/bad": lambda conversation: conversation.label("bad"),
+    "/trace": Conversation.show,
+    "/new": Conversation.forget,
+    "/help": lambda conversation: print(HELP),
+}
+
+
+async def chat(options: argparse.Namespace) -> int:
+    """Read lines until the person leaves. Without a terminal, lines come from standard input."""
+    from agent import terminal
+    from agent.commands import task
+
+    sink = terminal.choose(as_json=options.json, quiet=options.quiet)
+    holder: list[Conversation] = []
+
+    def emit(event: Event) -> None:
+        if event.kind == "run" and holder:
+            holder[0].last_run = event.run_id
+        sink(event)
+
+    ask = task.ask_on_terminal if task.at_terminal() else None
+    session = await task.open_session(options, emit, ask=ask)
+    conversation = Conversation(session, options.model)
+    holder.append(conversation)
+    try:
+        if task.at_terminal():
+            await _interactive(conversation)
+        else:
+            await _piped(conversation)
+    finally:
+        await session.close()
+    return 0
+
+
+async def _interactive(conversation: Conversation) -> None:
+    prompt = _prompt(["/" + name for name in conversation.session.skills] + list(OWN) + ["/quit"])
+    print("Apprentice. /help says what you can type; Ctrl-D leaves.")
+    while True:
+        try:
+            line = (await prompt.prompt_async("> ")).strip()
+        except EOFError:
+            return
+        except KeyboardInterrupt:
+            continue
+        if line and not await _interruptible(conversation, line):
+            return
+
+
+async def _piped(conversation: Conversation) -> None:
+    import sys
+
+    for line in sys.stdin:
+        if line.strip() and not await conversation.take(line.strip()):
+            return
+
+
+async def _interruptible(conversation: Conversation, line: str) -> bool:
+    """Do a line; Ctrl-C cancels it, and only it."""
+    work = asyncio.ensure_future(conversation.take(line))
+    loop = asyncio.get_running_loop()
+    loop.add_signal_handler(signal.SIGINT, work.cancel)
+    try:
+        with contextlib.suppress(asyncio.CancelledError):
+            return await work
+        print("stopped; what was done is on record")
+        return True
+    finally:
+        loop.remove_signal_handler(signal.SIGINT)
+
+
+def _prompt(words: Iterable[str]) -> PromptSession[str]:
+    """An input line with history, completion of /names, and Alt-Enter for a further line."""
+    from prompt_toolkit import PromptSession
+    from prompt_toolkit.completion import WordCompleter
+    from prompt_toolkit.history import FileHistory
+    from prompt_toolkit.key_binding import KeyBindings, KeyPressEvent
+
+    keys = KeyBindings()
+
+    @keys.add("escape", "enter")
+    def _(event: KeyPressEvent) -> None:
+        event.current_buffer.insert_text("\n")
+
+    @keys.add("enter")
+    def _(event: KeyPressEvent) -> None:
+        event.current_buffer.validate_and_handle()
+
+    folder = config.cache_dir()
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    return PromptSession(
+        history=FileHistory(str(folder / "chat_history")),
+        completer=WordCompleter(list(words), sentence=True),
+        key_bindings=keys,
+        multiline=True,
+        complete_while_typing=False,
+    )

@@ -1,0 +1,126 @@
+"""`apprentice config`: show and set settings, and trust a project's folder."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import tempfile
+import tomllib
+from pathlib import Path
+from typing import Any
+
+from agent import config
+from agent.errors import OutputError, UsageError
+
+
+def add_config(parser: argparse.ArgumentParser) -> None:
+    parser.description = "Settings: defaults < your file < the project's file < APPRENTICE_* variables < flags."
+    parser.set_defaults(run=show, workspace=Path("."))
+    commands = parser.add_subparsers(metavar="list | set | path | trust | untrust")
+    commands.add_parser("list", help="every setting, its value and what it means").set_defaults(run=show)
+    setter = commands.add_parser("set", help="change a setting in your file")
+    setter.add_argument("key", metavar="KEY", help="e.g. models.default")
+    setter.add_argument("value", metavar="VALUE")
+    setter.set_defaults(run=set_value)
+    commands.add_parser("path", help="where your file is").set_defaults(run=path)
+    for name, run, about in (
+        ("trust", grant, "let this folder's .apprentice/ take effect, after showing what is in it"),
+        ("untrust", revoke, "take that back"),
+    ):
+        command = commands.add_parser(name, help=about)
+        command.add_argument("--workspace", type=Path, default=Path("."), metavar="DIR")
+        command.set_defaults(run=run)
+
+
+async def show(options: argparse.Namespace) -> int:
+    from agent.commands.task import settings_for, workspace_root
+
+    settings, _, notices = settings_for(workspace_root(options.workspace), options)
+    for key, default, meaning in config.describe():
+        value = config.value(settings, key)
+        changed = "" if repr(value) == default else f" (default {default})"
+        print(f"{key} = {value!r}{changed}\n    {meaning}")
+    print("\n".join(f"! {notice}" for notice in notices), end="\n" if notices else "")
+    return 0
+
+
+async def path(options: argparse.Namespace) -> int:
+    print(config.config_dir() / "config.toml")
+    return 0
+
+
+async def set_value(options: argparse.Namespace) -> int:
+    """Change one key of the user's file; the rest of the file, comments included, stays as it is."""
+    target = config.config_dir() / "config.toml"
+    config.value(config.Settings(), options.key)
+    text = target.read_text(encoding="utf-8") if target.exists() else ""
+    changed = _with(text, options.key, options.value)
+    config.check(tomllib.loads(changed), str(target))
+    _replace(target, changed)
+    print(f"{options.key} = {options.value} in {target}")
+    return 0
+
+
+async def grant(options: argparse.Namespace) -> int:
+    from agent import trust
+    from agent.commands import task
+
+    root = task.workspace_root(options.workspace)
+    settings, _ = config.load(Path(os.devnull), trusted=False)
+    ask = task.ask_on_terminal if task.at_terminal() else None
+    granted = await trust.grant(root, config.data_dir(settings), ask)
+    print(f"{root} is trusted" if granted else f"{root} is not trusted")
+    return 0 if granted else 1
+
+
+async def revoke(options: argparse.Namespace) -> int:
+    from agent import trust
+    from agent.commands import task
+
+    root = task.workspace_root(options.workspace)
+    settings, _ = config.load(Path(os.devnull), trusted=False)
+    had = trust.revoke(root, config.data_dir(settings))
+    print(f"{root} is no longer trusted" if had else f"{root} was not trusted")
+    return 0
+
+
+def _with(text: str, key: str, value: str) -> str:
+    """The file's text with one key changed or added, in its table."""
+    table, _, leaf = key.rpartition(".")
+    line = f"{leaf} = {_toml(key, value)}"
+    lines = text.splitlines()
+    start = lines.index(f"[{table}]") + 1 if table and f"[{table}]" in lines else 0
+    if table and not start:
+        return "\n".join([*lines, *([""] if lines else []), f"[{table}]", line, ""])
+    end = next((i for i in range(start, len(lines)) if lines[i].lstrip().startswith("[")), len(lines))
+    at = next((i for i in range(start, end) if lines[i].split("=")[0].strip() == leaf), None)
+    if at is None:
+        lines.insert(start, line)
+    else:
+        lines[at] = line
+    return "\n".join(lines) + "\n"
+
+
+def _toml(key: str, value: str) -> str:
+    """The value as TOML writes it, by the kind of the setting."""
+    import json
+
+    default: Any = config.value(config.Settings(), key)
+    if isinstance(default, list):
+        return json.dumps([part.strip() for part in value.split(",") if part.strip()])
+    if isinstance(default, str):
+        return json.dumps(value)
+    try:
+        return json.dumps(type(default)(value))
+    except ValueError:
+        raise UsageError(f"{key} takes a number, not {value!r}") from None
+
+
+def _replace(target: Path, text: str) -> None:
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile("w", dir=target.parent, delete=False, encoding="utf-8") as file:
+            file.write(text)
+        os.replace(file.name, target)
+    except OSError as error:
+        raise OutputError(f"{target} could not be written: {error.strerror}") from None

@@ -1,0 +1,156 @@
+"""`apprentice skills | tools | models | route | doctor`: what there is, and what would happen."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+from pathlib import Path
+
+from agent import registry
+
+
+def add_skills(parser: argparse.ArgumentParser) -> None:
+    parser.description = "The skills: what each does, where it comes from, what activates it."
+    _workspace(parser)
+    parser.set_defaults(run=skills)
+
+
+def add_tools(parser: argparse.ArgumentParser) -> None:
+    parser.description = "The tools that a model may call. --json prints their schemas."
+    _workspace(parser)
+    parser.set_defaults(run=tools)
+
+
+def add_models(parser: argparse.ArgumentParser) -> None:
+    parser.description = "The forms of a model's address, what is configured, and the specialists."
+    _workspace(parser)
+    parser.set_defaults(run=models)
+
+
+def add_route(parser: argparse.ArgumentParser) -> None:
+    parser.description = "Which model would take a task, and why. Nothing is run or contacted."
+    parser.add_argument("task", metavar="TASK")
+    parser.add_argument("--model", default="", metavar="ADDRESS")
+    _workspace(parser)
+    parser.set_defaults(run=route)
+
+
+def add_doctor(parser: argparse.ArgumentParser) -> None:
+    parser.description = "What is there, what is missing, and the one command that fixes it."
+    _workspace(parser)
+    parser.add_argument("--download", action="store_true", help="fetch the embedded model, after asking")
+    parser.set_defaults(run=doctor)
+
+
+def _workspace(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--workspace", type=Path, default=Path("."), metavar="DIR")
+    parser.add_argument("--json", action="store_true")
+
+
+async def skills(options: argparse.Namespace) -> int:
+    from agent.commands.task import known_skills, settings_for, workspace_root
+
+    root = workspace_root(options.workspace)
+    _, trusted, notices = settings_for(root, options)
+    found, problems = known_skills(root, trusted)
+    for skill in found.values():
+        if options.json:
+            entry = {"name": skill.name, "description": skill.description, "origin": skill.origin}
+            print(json.dumps(entry | {"folder": str(skill.folder), "metadata": skill.metadata}, ensure_ascii=False))
+        else:
+            print(f"/{skill.name} ({skill.origin})\n    {skill.description}")
+    _tell([*notices, *problems])
+    return 0
+
+
+async def tools(options: argparse.Namespace) -> int:
+    from agent.commands.task import known_tools, settings_for, workspace_root
+
+    root = workspace_root(options.workspace)
+    settings, trusted, notices = settings_for(root, options)
+    for tool in known_tools(root, settings, trusted).values():
+        if options.json:
+            print(json.dumps(tool.schema, ensure_ascii=False))
+        else:
+            print(f"{tool.name} [{tool.effect}{', concurrent' if tool.concurrent else ''}]\n    {tool.description}")
+    _tell(notices)
+    return 0
+
+
+async def models(options: argparse.Namespace) -> int:
+    from agent.commands.task import settings_for, workspace_root
+
+    settings, _, notices = settings_for(workspace_root(options.workspace), options)
+    configured = {"models.default": settings.models.default, "models.strong": settings.models.strong}
+    specialists = registry.specialists(settings)
+    serving = {found.address for s in specialists if (found := registry.promoted(s.name, settings))}
+    if options.json:
+        listed = [{"address": s.address, "serves": s.address in serving, "card": s.card} for s in specialists]
+        print(json.dumps({"addresses": registry.ADDRESSES, "configured": configured, "specialists": listed}))
+        return 0
+    print("addresses")
+    for address, meaning in registry.ADDRESSES.items():
+        print(f"  {address:<28}{meaning}")
+    print("configured")
+    for key, address in configured.items():
+        print(f"  {key:<28}{address or '-'}")
+    print("specialists")
+    for specialist in specialists:
+        print(f"  {specialist.address:<28}{'serves' if specialist.address in serving else 'does not serve'}")
+    if not specialists:
+        print("  none yet")
+    _tell(notices)
+    return 0
+
+
+async def route(options: argparse.Namespace) -> int:
+    from agent import router
+    from agent.commands.task import known_skills, settings_for, workspace_root
+    from skills import registry as skills_registry
+
+    root = workspace_root(options.workspace)
+    settings, trusted, notices = settings_for(root, options)
+    known, problems = known_skills(root, trusted)
+    activations, _ = skills_registry.activate(options.task, known)
+    chosen = router.route(settings, flag=options.model, skills=[activation.skill for activation in activations])
+    named = [{"name": activation.skill.name, "reason": activation.reason} for activation in activations]
+    local = registry.is_local(chosen.model, settings)
+    if options.json:
+        decision = {"model": chosen.model, "rule": chosen.rule, "reason": chosen.reason, "local": local}
+        print(json.dumps(decision | {"escalation": chosen.escalation, "skills": named}, ensure_ascii=False))
+        return 0
+    for skill in named:
+        print(f"skill       {skill['name']}: {skill['reason']}")
+    print(f"model       {chosen.model}: {chosen.reason}")
+    print(f"stays here  {'yes' if local else 'no, the task leaves this machine'}")
+    print(f"escalation  {chosen.escalation or 'none (models.strong is not set)'}")
+    _tell([*notices, *problems])
+    return 0
+
+
+async def doctor(options: argparse.Namespace) -> int:
+    from agent import doctor as examination
+    from agent.commands.task import ask_on_terminal, at_terminal, settings_for, workspace_root
+
+    root = workspace_root(options.workspace)
+    settings, _, _ = settings_for(root, options)
+    if options.download:
+        from agent.consent import Consent
+        from agent.models import embedded
+
+        consent = Consent(ask=ask_on_terminal if at_terminal() else None, local_only=settings.privacy == "local-only")
+        print(f"the embedded model is at {await embedded.download(settings, consent, _progress)}")
+    findings = await examination.examine(settings, root)
+    print(examination.as_json(findings) if options.json else examination.as_text(findings))
+    return 0 if all(finding.ok for finding in findings) else 1
+
+
+def _progress(done: int, total: int) -> None:
+    end = "\n" if done == total else ""
+    os.write(2, f"\r{done / 1e6:.0f} of {total / 1e6:.0f} MB{end}".encode())
+
+
+def _tell(notices: list[str]) -> None:
+    for notice in notices:
+        print(f"! {notice}")

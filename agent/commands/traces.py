@@ -1,0 +1,179 @@
+"""`apprentice traces`: list, show, search, export, delete what is on record."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Iterator
+from dataclasses import asdict
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from agent import config
+from agent.errors import InputError, UsageError
+from agent.messages import Detail, Message, Trajectory
+
+if TYPE_CHECKING:
+    from agent.traces import TraceStore
+
+FORMATS = ("messages", "sharegpt", "parquet", "otel")
+
+
+def add_traces(parser: argparse.ArgumentParser) -> None:
+    parser.description = "What is on record. RUN is an id, the beginning of one, or `last`."
+    parser.set_defaults(run=list_runs, limit=20, json=False, outcome=None, skill=None)
+    commands = parser.add_subparsers(metavar="list | show | search | export | delete")
+    listing = commands.add_parser("list", help="the newest runs")
+    listing.add_argument("--limit", type=int, default=20, metavar="N")
+    listing.add_argument("--outcome", choices=("success", "failure", "unknown"))
+    listing.add_argument("--skill", metavar="NAME")
+    listing.add_argument("--json", action="store_true")
+    listing.set_defaults(run=list_runs)
+    show = commands.add_parser("show", help="one run, message by message")
+    show.add_argument("id", metavar="RUN")
+    show.add_argument("--json", action="store_true")
+    show.set_defaults(run=show_run)
+    search = commands.add_parser("search", help="runs whose task or messages hold a text")
+    search.add_argument("text")
+    search.add_argument("--limit", type=int, default=20, metavar="N")
+    search.add_argument("--json", action="store_true")
+    search.set_defaults(run=search_runs)
+    export = commands.add_parser("export", help="write runs to a file")
+    export.add_argument("path", type=Path, metavar="FILE")
+    export.add_argument("--format", choices=FORMATS, default="messages")
+    export.add_argument("--outcome", choices=("success", "failure", "unknown"))
+    export.add_argument("--skill", metavar="NAME")
+    export.add_argument("--overwrite", action="store_true")
+    export.set_defaults(run=export_runs)
+    delete = commands.add_parser("delete", help="remove runs for good")
+    delete.add_argument("ids", nargs="+", metavar="RUN")
+    delete.add_argument("--yes", action="store_true", help="do not ask")
+    delete.set_defaults(run=delete_runs)
+
+
+async def list_runs(options: argparse.Namespace) -> int:
+    with OpenStore() as store:
+        _print_runs(store.runs(limit=options.limit, outcome=options.outcome, skill=options.skill), options.json)
+    return 0
+
+
+async def search_runs(options: argparse.Namespace) -> int:
+    with OpenStore() as store:
+        found = store.search(options.text, limit=options.limit)
+        _print_runs(found, options.json)
+    return 0 if found else 1
+
+
+async def show_run(options: argparse.Namespace) -> int:
+    with OpenStore() as store:
+        run = store.get(_resolve(store, options.id))
+    print(json.dumps(asdict(run), ensure_ascii=False, indent=2) if options.json else render(run))
+    return 0
+
+
+async def export_runs(options: argparse.Namespace) -> int:
+    from agent.export import export
+
+    if options.path.exists() and not options.overwrite:
+        raise UsageError(f"{options.path} exists", "Give --overwrite, or another name.")
+
+    def selected(store: TraceStore) -> Iterator[Trajectory]:
+        for run in store.runs(limit=None, outcome=options.outcome, skill=options.skill):
+            yield store.get(run.id)
+
+    with OpenStore() as store:
+        count = export(selected(store), options.format, options.path)
+    print(f"{count} runs written to {options.path} as {options.format}")
+    return 0
+
+
+async def delete_runs(options: argparse.Namespace) -> int:
+    from agent.commands import task
+
+    with OpenStore() as store:
+        ids = [_resolve(store, given) for given in options.ids]
+        ask = task.ask_on_terminal if task.at_terminal() else None
+        if not options.yes and not (ask and await ask(f"Delete {len(ids)} runs for good?")):
+            raise UsageError("nothing was deleted", "Give --yes to delete without being asked.")
+        print(f"{store.delete(ids)} runs deleted")
+    return 0
+
+
+class OpenStore:
+    """The trace store of the user's settings, closed at the end of the block; tells if it had to be set aside."""
+
+    def __enter__(self) -> TraceStore:
+        from agent.redact import Redactor
+        from agent.traces import TraceStore
+
+        settings, _ = config.load(Path("/dev/null"), trusted=False)
+        self.store = TraceStore.open(config.data_dir(settings) / "traces.db", Redactor())
+        if self.store.notice:
+            sys.stderr.write(f"! {self.store.notice}\n")
+        return self.store
+
+    def __exit__(self, *_: object) -> None:
+        self.store.close()
+
+
+def _resolve(store: TraceStore, given: str) -> str:
+    if given != "last":
+        return store.get(given).id
+    newest = store.runs(limit=1)
+    if not newest:
+        raise InputError("there is no run on record yet")
+    return newest[0].id
+
+
+def _print_runs(runs: list[Trajectory], as_json: bool) -> None:
+    for run in runs:
+        if as_json:
+            print(json.dumps(asdict(run), ensure_ascii=False))
+        else:
+            print(line(run))
+    if not runs and not as_json:
+        print("no runs")
+
+
+def line(run: Trajectory) -> str:
+    """One run in one line: id, time, outcome, seconds, model, labels, task."""
+    from agent.terminal import clean
+
+    when = datetime.fromtimestamp(run.started).strftime("%Y-%m-%d %H:%M:%S")
+    outcome = run.outcome if run.ended else "interrupted"
+    seconds = f"{run.ended - run.started:.1f}s" if run.ended else "-"
+    labels = " ".join(f"{key}={value}" for key, value in run.labels.items())
+    task = " ".join(clean(run.task).split())
+    return f"{run.id}  {when}  {outcome:<11} {seconds:>7}  {run.model:<24} {labels:<14} {task[:80]}".rstrip()
+
+
+def render(run: Trajectory) -> str:
+    """One run as text: its head, then each message with what the record keeps beside it."""
+    from agent.terminal import clean
+
+    route = f"{run.route.reason}" if run.route else "?"
+    head = [
+        f"run      {run.id}" + (f" (part of {run.parent_id})" if run.parent_id else ""),
+        f"task     {run.task}",
+        f"model    {run.model} ({route})",
+        f"skills   {', '.join(run.skills) or '-'}",
+        f"tools    {', '.join(tool['function']['name'] for tool in run.tools) or '-'}",
+        f"outcome  {run.outcome if run.ended else 'interrupted'}: {run.reason or '-'}",
+        f"usage    {run.usage.prompt_tokens}+{run.usage.completion_tokens} tokens, {run.usage.seconds:.2f} s",
+    ]
+    parts = [_message(index, *pair) for index, pair in enumerate(zip(run.messages, run.details, strict=True))]
+    return clean("\n".join([*head, *parts]))
+
+
+def _message(index: int, message: Message, detail: Detail) -> str:
+    notes = [detail.model, detail.preference, detail.error, f"{detail.seconds:.2f} s" if detail.seconds else ""]
+    note = " · ".join(filter(None, [message.name, *notes]))
+    body = [f"\n[{index}] {message.role}" + (f" · {note}" if note else "")]
+    if message.thought:
+        body.append(f"thought: {message.thought}")
+    if message.content:
+        body.append(message.content)
+    body += [f"→ {call.name} {call.malformed or json.dumps(call.arguments)}" for call in message.tool_calls]
+    return "\n".join(body)

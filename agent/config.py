@@ -1,0 +1,288 @@
+"""Settings: defaults < user file < project file < environment < flags.
+
+A project file is read only as far as it narrows until a person trusts its folder (agent/trust.py). An unknown key,
+or a value that does not fit, is an error that names the file, the key and what is allowed.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import platformdirs
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from agent.errors import ConfigError
+
+PROJECT_FOLDER = ".apprentice"
+Protocol = Literal["auto", "native", "json", "text"]
+Grounding = Literal["none", "numbers", "words"]
+
+
+class Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", validate_default=True, use_attribute_docstrings=True)
+
+
+class Models(Section):
+    default: str = ""
+    """The model for tasks that no specialist takes, e.g. ollama:qwen3:8b. Empty: the agent asks you to set one."""
+    strong: str = ""
+    """The model that takes over when an answer fails its validators. Empty: nobody does."""
+    local_path: str = ""
+    """A GGUF file that stands in for the embedded model."""
+    protocol: Protocol = "auto"
+    """How a model is asked to act. auto: native where the backend has it, else json, else text."""
+    temperature: float = Field(default=0.0, ge=0, le=2)
+    """0 always takes the likeliest token."""
+    max_tokens: int = Field(default=1024, ge=1)
+    """The most tokens of one reply."""
+    context: int = Field(default=8192, ge=256)
+    """Tokens of context: of llama.cpp's and Ollama's window, and assumed of a server that does not say."""
+    threads: int = Field(default=0, ge=0)
+    """Threads for llama.cpp. 0: as many as there are cores that are free when it starts."""
+    connect_timeout: float = Field(default=5, gt=0)
+    """Seconds to reach a server."""
+    read_timeout: float = Field(default=120, gt=0)
+    """Seconds that a server may stay silent."""
+    retries: int = Field(default=3, ge=0, le=10)
+    """Further attempts after a connection error, 429 or 5xx."""
+    ollama_url: str = "http://127.0.0.1:11434"
+    openai_url: str = "https://api.openai.com/v1"
+    anthropic_url: str = "https://api.anthropic.com"
+    hub_url: str = "https://huggingface.co"
+    """Where the embedded model is downloaded from, after asking, if it is nowhere on this machine."""
+
+
+class Budget(Section):
+    steps: int = Field(default=20, ge=1)
+    """Model turns in one run."""
+    tokens: int = Field(default=200_000, ge=1)
+    """Prompt and completion tokens in one run."""
+    seconds: float = Field(default=1800, gt=0)
+    """Wall time of one run."""
+
+
+class Tools(Section):
+    disabled: list[str] = []
+    """Tools that the model is not offered."""
+    shell_timeout: float = Field(default=60, gt=0)
+    """Seconds after which a shell command's whole process group is ended."""
+    output_limit: int = Field(default=8000, ge=200)
+    """Characters of one observation; the rest goes into a file."""
+    fetch_limit: int = Field(default=2_000_000, ge=1000)
+    """Bytes of one fetched page."""
+    fetch_timeout: float = Field(default=20, gt=0)
+    """Seconds of one fetch, redirects included."""
+    arxiv_url: str = "https://export.arxiv.org/api/query"
+
+
+class Consent(Section):
+    allow: list[str] = []
+    """Effects that are not asked about: shell, net:HOST. (Writing in the workspace: --yes.)"""
+
+
+class Annotate(Section):
+    framework: str = "eight-moves"
+    """A framework file's name, without .toml."""
+    grounding: Grounding = "numbers"
+    """What decoding may not invent: none, numbers, or words (numbers and content words)."""
+    max_move_tokens: int = Field(default=64, ge=8)
+    """The most tokens of one move."""
+
+
+class Settings(Section):
+    privacy: Literal["open", "local-only"] = "open"
+    """local-only: no task's text leaves this machine, whatever else is configured."""
+    data_dir: str = ""
+    """The folder of the trace store and the specialists. Empty: the platform's place."""
+    models: Models = Models()
+    budget: Budget = Budget()
+    tools: Tools = Tools()
+    consent: Consent = Consent()
+    annotate: Annotate = Annotate()
+
+
+def config_dir() -> Path:
+    """The user's configuration folder (config.toml, skills/, tools/)."""
+    return Path(os.environ.get("APPRENTICE_CONFIG_DIR") or platformdirs.user_config_dir("apprentice"))
+
+
+def data_dir(settings: Settings) -> Path:
+    """The user's data folder (traces.db, specialists/, trust.json, outputs/)."""
+    chosen = settings.data_dir or os.environ.get("APPRENTICE_DATA_DIR")
+    return Path(chosen).expanduser() if chosen else Path(platformdirs.user_data_dir("apprentice"))
+
+
+def cache_dir() -> Path:
+    """The cache folder (built wheels, downloaded models, arXiv answers)."""
+    return Path(os.environ.get("APPRENTICE_CACHE_DIR") or platformdirs.user_cache_dir("apprentice"))
+
+
+def load(workspace: Path, *, trusted: bool, flags: Mapping[str, Any] | None = None) -> tuple[Settings, list[str]]:
+    """Read every layer of the settings.
+
+    Args:
+        workspace: the folder whose .apprentice/config.toml is the project file.
+        trusted: whether a person trusts that folder; if not, its file may only narrow.
+        flags: dotted keys from the command line, e.g. {"budget.steps": 5}; they win over everything.
+
+    Returns:
+        The settings, and a sentence for each line of the project file that was left out.
+
+    Raises:
+        ConfigError: a file that does not parse, an unknown key, a value that does not fit.
+    """
+    layers: dict[str, Any] = {}
+    user_file = config_dir() / "config.toml"
+    project_file = workspace / PROJECT_FOLDER / "config.toml"
+    notices: list[str] = []
+    _merge(layers, _read(user_file), str(user_file))
+    project = _read(project_file)
+    if project and not trusted:
+        check(project, str(project_file))
+        project, notices = _only_narrowing(project, Settings.model_validate(layers), project_file)
+    _merge(layers, project, str(project_file))
+    _merge(layers, _environment(os.environ), "the environment")
+    _merge(layers, _nest(flags or {}), "the command line")
+    return Settings.model_validate(layers), notices
+
+
+def describe(model: type[BaseModel] = Settings, prefix: str = "") -> list[tuple[str, str, str]]:
+    """Every setting as (dotted key, default, what it means), in the order of the code."""
+    rows = []
+    for name, field in model.model_fields.items():
+        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
+            rows += describe(field.annotation, f"{prefix}{name}.")
+        else:
+            rows.append((prefix + name, repr(field.default), field.description or ""))
+    return rows
+
+
+def value(settings: Settings, key: str) -> Any:
+    """The value of one dotted key. Raises ConfigError with the nearest key if there is none."""
+    node: Any = settings
+    for part in key.split("."):
+        if not isinstance(node, BaseModel) or part not in type(node).model_fields:
+            raise ConfigError(f"there is no setting {key!r}", _nearest(key))
+        node = getattr(node, part)
+    return node
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        text = path.read_bytes()
+    except (FileNotFoundError, NotADirectoryError):
+        return {}
+    except OSError as error:
+        raise ConfigError(f"{path} cannot be read: {error.strerror}") from None
+    try:
+        return tomllib.loads(text.decode("utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path} is not valid TOML: {error}", "Correct that line, or remove the file.") from None
+
+
+def _merge(into: dict[str, Any], layer: dict[str, Any], source: str) -> None:
+    """Lay one layer over the others, after checking it by itself so that an error can name its source."""
+    if layer:
+        check(layer, source)
+    _overlay(into, layer)
+
+
+def _overlay(into: dict[str, Any], layer: dict[str, Any]) -> None:
+    for key, entry in layer.items():
+        if isinstance(entry, dict) and isinstance(into.get(key), dict):
+            _overlay(into[key], entry)
+        else:
+            into[key] = entry
+
+
+def check(layer: dict[str, Any], source: str) -> None:
+    """Raise ConfigError, naming the source, the key and what is allowed, unless every entry of a layer fits."""
+    try:
+        Settings.model_validate(layer)
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(str(part) for part in first["loc"])
+        if first["type"] == "extra_forbidden":
+            raise ConfigError(f"{source}: there is no setting {key!r}", _nearest(key)) from None
+        raise ConfigError(f"{source}: {key} = {first['input']!r} does not fit: {first['msg']}", _allowed(key)) from None
+
+
+def _nearest(key: str) -> str:
+    near = difflib.get_close_matches(key, [row[0] for row in describe()], n=1, cutoff=0.4)
+    return f"Did you mean {near[0]!r}?" if near else "`apprentice config` lists every setting."
+
+
+def _allowed(key: str) -> str:
+    row = next((row for row in describe() if row[0] == key), None)
+    choices = get_args(_annotation(key))
+    values = f"Allowed: {', '.join(map(str, choices))}. " if choices else ""
+    return f"{values}{row[2]} (default {row[1]})" if row else "`apprentice config` lists every setting."
+
+
+def _annotation(key: str) -> Any:
+    node: Any = Settings
+    for part in key.split("."):
+        field = getattr(node, "model_fields", {}).get(part)
+        node = field.annotation if field else None
+    return node
+
+
+def _environment(environment: Mapping[str, str]) -> dict[str, Any]:
+    """APPRENTICE_MODELS__DEFAULT=x is models.default = "x"; lists are comma-separated."""
+    prefix = "APPRENTICE_"
+    keys = {row[0]: row for row in describe()}
+    found: dict[str, Any] = {}
+    for name, text in environment.items():
+        key = name.removeprefix(prefix).lower().replace("__", ".")
+        if name.startswith(prefix) and key in keys and key != "data_dir":
+            found[key] = [part for part in text.split(",") if part] if keys[key][1].startswith("[") else text
+        elif name.startswith(prefix) and "__" in name:
+            raise ConfigError(f"the environment variable {name} names no setting", _nearest(key))
+    return _nest(found)
+
+
+def _nest(flat: Mapping[str, Any]) -> dict[str, Any]:
+    nested: dict[str, Any] = {}
+    for key, entry in flat.items():
+        *parents, leaf = key.split(".")
+        node = nested
+        for parent in parents:
+            node = node.setdefault(parent, {})
+        node[leaf] = entry
+    return nested
+
+
+def _only_narrowing(project: dict[str, Any], current: Settings, path: Path) -> tuple[dict[str, Any], list[str]]:
+    """What an untrusted project file may say: stricter privacy, smaller budgets and limits, fewer tools."""
+    kept: dict[str, Any] = {}
+    notices = []
+    for key, entry in _flatten(project):
+        if _narrows(key, entry, current):
+            kept[key] = sorted({*current.tools.disabled, *entry}) if key == "tools.disabled" else entry
+        else:
+            notices.append(f"{path}: {key} is ignored until you trust this folder (`apprentice config trust`)")
+    return _nest(kept), notices
+
+
+def _narrows(key: str, entry: Any, current: Settings) -> bool:
+    if key == "privacy":
+        return bool(entry == "local-only")
+    if key == "tools.disabled":
+        return True
+    smaller = ("budget.", "tools.output_limit", "tools.fetch_limit", "tools.fetch_timeout", "tools.shell_timeout")
+    return key.startswith(smaller) and bool(entry <= value(current, key))
+
+
+def _flatten(nested: dict[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
+    rows: list[tuple[str, Any]] = []
+    for key, entry in nested.items():
+        if isinstance(entry, dict):
+            rows += _flatten(entry, f"{prefix}{key}.")
+        else:
+            rows.append((prefix + key, entry))
+    return rows

@@ -1,0 +1,205 @@
+"""The ReAct loop: think, act, observe, until a stop.
+
+Stop                   how a run ended: its outcome and the sentence that goes on record
+├── Answered           the model gave its answer
+├── StepBudget         too many turns
+├── TokenBudget        too many tokens
+├── TimeBudget         too much time
+├── Repetition         the same call with the same result, three times
+└── Unreadable         two turns in a row whose calls could not be read
+
+Ctrl-C is no stop: it cancels the task, and Run closes the record. A tool's failure is an observation.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import difflib
+import json
+import time
+from collections import Counter
+from collections.abc import Sequence
+
+from agent import context, protocols
+from agent.errors import ApprenticeError
+from agent.messages import Detail, Json, Message, Outcome, ToolCall
+from agent.run import Run, detail_of
+from tools import registry as tools_registry
+from tools.registry import Tool
+
+SYSTEM = (
+    "You are Apprentice, an agent that works for a person in their terminal. "
+    "Do the task, use tools where they help, and say only what is so."
+)
+
+
+class Stop(Exception):
+    outcome: Outcome = "failure"
+
+
+class Answered(Stop):
+    outcome: Outcome = "success"
+
+
+class StepBudget(Stop):
+    pass
+
+
+class TokenBudget(Stop):
+    pass
+
+
+class TimeBudget(Stop):
+    pass
+
+
+class Repetition(Stop):
+    pass
+
+
+class Unreadable(Stop):
+    pass
+
+
+class Loop:
+    """One task by one model with some tools, on one record.
+
+    Args:
+        run: the open record; its session holds the budgets and the models.
+        address: the model.
+        tools: what the model may call, by name.
+        instructions: of the active skills; they go into the system message.
+    """
+
+    def __init__(self, run: Run, address: str, tools: dict[str, Tool], instructions: str = "") -> None:
+        settings = run.session.settings
+        self.run, self.address, self.tools = run, address, tools
+        self.budget, self.model = settings.budget, run.session.model(address)
+        self.protocol = protocols.choose(settings.models.protocol, self.model.capabilities)
+        self.schemas: list[Json] = [tool.schema for tool in tools.values()]
+        self.request = self.protocol.request(self.schemas) | {
+            "max_tokens": settings.models.max_tokens,
+            "temperature": settings.models.temperature,
+        }
+        self.instructions = "\n\n".join(filter(None, [SYSTEM, instructions, self.protocol.instructions(self.schemas)]))
+        self.prompt: list[Message] = []
+        self.observations: list[int] = []
+        self.repeats: Counter[str] = Counter()
+        self.turn = self.unreadable = 0
+
+    async def answer(self, task: str, earlier: Sequence[Message] = ()) -> str:
+        """Work until a stop and close the record.
+
+        Args:
+            task: what the user message says.
+            earlier: the conversation so far, without its system message.
+
+        Returns:
+            The answer, or what the model last said if the run was stopped before one.
+
+        Raises:
+            ModelError: the model failed; the record says so.
+        """
+        for message in (Message("system", self.instructions), *earlier, Message("user", task)):
+            await self.add(message)
+        try:
+            while True:
+                await self.step()
+        except Stop as stop:
+            last = self.run.messages[-1].content if isinstance(stop, Answered) else ""
+            self.run.finish(stop.outcome, str(stop))
+            return last
+
+    async def step(self) -> None:
+        """One turn: ask, record, act, observe."""
+        self.check_budgets()
+        shortened = await context.fit(
+            self.model, self.prompt, self.observations, self.request.get("tools", ()), self.request["max_tokens"]
+        )
+        if shortened:
+            self.run.emit("notice", text=f"{len(shortened)} old observations were shortened to fit the context")
+        started = time.perf_counter()
+        visible = protocols.Visible(self.protocol)
+        reply = await self.run.ask(self.address, self.prompt, visible=visible, **self.request)
+        self.turn += 1
+        message = self.protocol.parse(reply.message, self.turn)
+        seconds = time.perf_counter() - started
+        await self.add(message, detail_of(reply, self.request, seconds))
+        self.run.emit(
+            "step",
+            number=self.turn,
+            seconds=round(seconds, 3),
+            prompt_tokens=reply.usage.prompt_tokens,
+            completion_tokens=reply.usage.completion_tokens,
+        )
+        if not message.tool_calls:
+            raise Answered("answer")
+        await self.act(message.tool_calls)
+
+    def check_budgets(self) -> None:
+        if self.turn >= self.budget.steps:
+            raise StepBudget(f"stopped after {self.turn} steps (budget.steps)")
+        if self.run.trajectory.usage.tokens >= self.budget.tokens:
+            raise TokenBudget(f"stopped after {self.run.trajectory.usage.tokens} tokens (budget.tokens)")
+        if self.run.seconds >= self.budget.seconds:
+            raise TimeBudget(f"stopped after {self.run.seconds:.0f} seconds (budget.seconds)")
+
+    async def act(self, calls: Sequence[ToolCall]) -> None:
+        """Run the calls of one turn, side by side if all are declared safe for it, and record what they gave."""
+        for call in calls:
+            self.run.emit("action", id=call.id, name=call.name, arguments=call.malformed or call.arguments)
+        if all(call.name in self.tools and self.tools[call.name].concurrent for call in calls):
+            results = await asyncio.gather(*(self.observe(call) for call in calls))
+        else:
+            results = [await self.observe(call) for call in calls]
+        self.unreadable = self.unreadable + 1 if any(call.malformed for call in calls) else 0
+        if self.unreadable > 1:
+            raise Unreadable("two turns in a row could not be read as calls")
+        for call, result in zip(calls, results, strict=True):
+            key = json.dumps([call.name, call.arguments, result.content], sort_keys=True)
+            self.repeats[key] += 1
+            if self.repeats[key] >= 3:
+                raise Repetition(f"{call.name} was called three times with the same arguments and result")
+
+    async def observe(self, call: ToolCall) -> Message:
+        """Run one call and record its observation."""
+        started = time.perf_counter()
+        try:
+            content, error = await self.perform(call), ""
+        except ApprenticeError as failure:
+            content, error = f"{failure.message} {failure.hint}".strip(), type(failure).__name__
+        message = Message("tool", content, tool_call_id=call.id, name=call.name, is_error=bool(error))
+        seconds = time.perf_counter() - started
+        await self.add(message, Detail(seconds=seconds, error=error))
+        self.run.emit(
+            "observation",
+            id=call.id,
+            name=call.name,
+            content=content,
+            is_error=message.is_error,
+            seconds=round(seconds, 3),
+        )
+        return message
+
+    async def perform(self, call: ToolCall) -> str:
+        """The tool's output. Raises ApprenticeError with what the model should read."""
+        if call.malformed:
+            raise ApprenticeError(f"That was not a call that can be read: {call.malformed[:200]}", "Write it again.")
+        if call.name not in self.tools:
+            near = difflib.get_close_matches(call.name, self.tools, n=1)
+            known = f"Did you mean {near[0]}?" if near else f"There are: {', '.join(self.tools) or 'none'}."
+            raise ApprenticeError(f"There is no tool {call.name!r}.", known)
+        context = self.run.session.tool_context
+        try:
+            return await tools_registry.call(self.tools[call.name], context, call.arguments)
+        except (ApprenticeError, asyncio.CancelledError):
+            raise
+        except Exception as crash:  # a tool may be anybody's code; its crash is an observation
+            raise ApprenticeError(f"{call.name} crashed: {type(crash).__name__}: {crash}") from crash
+
+    async def add(self, message: Message, detail: Detail | None = None) -> None:
+        """Put a message on record, and as the protocol renders it into the prompt."""
+        await self.run.add(message, detail)
+        if message.role == "tool":
+            self.observations.append(len(self.prompt))
+        self.prompt.append(self.protocol.render(message))

@@ -1,0 +1,139 @@
+"""Message, ToolCall, Usage, Trajectory, Event: the one vocabulary that everything speaks.
+
+A trajectory is a list of OpenAI-style messages, because every chat template, dataset library and trainer reads
+that. Protocol text (ReAct lines, JSON actions) is only a rendering of it. This file imports nothing of ours.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+Role = Literal["system", "user", "assistant", "tool"]
+Outcome = Literal["success", "failure", "unknown"]
+Json = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class ToolCall:
+    """One call that a model asked for.
+
+    `malformed` holds the model's own text when it did not parse as an object of arguments; such a call is never
+    run with invented arguments, its error goes back to the model.
+    """
+
+    id: str
+    name: str
+    arguments: Json
+    malformed: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One message. Immutable, so that whoever renders it may remember the rendering by identity."""
+
+    role: Role
+    content: str = ""
+    thought: str = ""
+    tool_calls: tuple[ToolCall, ...] = ()
+    tool_call_id: str = ""
+    name: str = ""
+    is_error: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """What a reply, or a run as the sum of its replies, used. `cost` is in US dollars; None is unknown."""
+
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    seconds: float = 0.0
+    cost: float | None = None
+
+    @property
+    def tokens(self) -> int:
+        return self.prompt_tokens + self.completion_tokens
+
+    def __add__(self, other: Usage) -> Usage:
+        costs = [cost for cost in (self.cost, other.cost) if cost is not None]
+        return Usage(
+            self.prompt_tokens + other.prompt_tokens,
+            self.completion_tokens + other.completion_tokens,
+            self.seconds + other.seconds,
+            sum(costs) if costs else None,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """A routing decision: the model's address, the rule that chose it, and the reason as a person reads it."""
+
+    model: str
+    rule: str
+    reason: str
+    escalation: str = ""
+    """The address that takes over when the answer fails its validators; empty if none is configured."""
+
+
+@dataclass(frozen=True, slots=True)
+class Detail:
+    """What the record keeps beside a message: how it came to be.
+
+    `sampling` holds the parameters that were sent (temperature, seed, max_tokens, stop, protocol, schema's hash);
+    `token_ids` and `logprobs` have one entry a generated token, where the backend gives them; `preference` says
+    which of two attempts at the same answer this was.
+    """
+
+    model: str = ""
+    adapter: str = ""
+    sampling: Json = field(default_factory=dict)
+    usage: Usage = Usage()
+    finish_reason: str = ""
+    seconds: float = 0.0
+    token_ids: tuple[int, ...] = ()
+    logprobs: tuple[float, ...] = ()
+    preference: Literal["", "rejected", "chosen"] = ""
+    error: str = ""
+
+
+@dataclass(slots=True)
+class Trajectory:
+    """A run as it stands on record. Times are seconds since the epoch, UTC."""
+
+    id: str
+    task: str
+    parent_id: str = ""
+    skills: list[str] = field(default_factory=list)
+    model: str = ""
+    tools: list[Json] = field(default_factory=list)
+    route: Route | None = None
+    outcome: Outcome = "unknown"
+    reason: str = ""
+    """Why the run ended: answer, step budget, cancelled, an error's sentence."""
+    score: float | None = None
+    labels: Json = field(default_factory=dict)
+    usage: Usage = Usage()
+    started: float = 0.0
+    ended: float = 0.0
+    workspace: str = ""
+    messages: list[Message] = field(default_factory=list)
+    details: list[Detail] = field(default_factory=list)
+    """One for each message, in the same order."""
+
+
+EventKind = Literal["run", "skill", "thought", "text", "action", "observation", "step", "notice", "answer", "end"]
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """What a person, or a program behind `--json`, is told while a run goes on. `data` is plain JSON.
+
+    run {task, model, reason, skills} · skill {name, reason} · thought, text {text}: a piece of the stream ·
+    action {id, name, arguments} · observation {id, name, content, is_error, seconds} · step {number, seconds,
+    prompt_tokens, completion_tokens}: sent after the step is committed · notice {text} · answer {text} ·
+    end {outcome, reason, seconds, prompt_tokens, completion_tokens, cost}.
+    """
+
+    kind: EventKind
+    run_id: str
+    data: Json

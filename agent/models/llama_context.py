@@ -1,0 +1,251 @@
+"""One GGUF model loaded by llama.cpp, through its C API: tokens, KV cache, logits, adapters.
+
+Importing this file imports llama_cpp and numpy (0.1 s), so only the engine's thread does (agent/models/engine.py).
+That thread alone may use a Context; the one thing that others touch is the abort flag.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import llama_cpp as llama
+import numpy as np
+import numpy.typing as npt
+from llama_cpp.llama_chat_format import Jinja2ChatFormatter
+
+from agent.errors import ModelError, ModelUnavailable
+
+Logits = npt.NDArray[np.float32]
+
+BATCH = 512
+"""Tokens that one call of llama_decode takes."""
+FIRST_CONTEXT = 2048
+"""Tokens of the first KV cache. It grows when a request needs more: 8192 at once cost 60 ms and 140 MB."""
+ABORTED = 2
+CHATML = (
+    "{% for message in messages %}<|im_start|>{{ message['role'] }}\n{{ message['content'] }}<|im_end|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+
+_libc = ctypes.CDLL(None)
+# llama.cpp calls the abort callback after every node of the graph (about 900 a token). A Python function would take the
+# interpreter's lock each time; strlen of the flag's two bytes answers the same question in C: 0, or 1 once it is set.
+_ABORT = llama.ggml_abort_callback(ctypes.cast(_libc.strlen, ctypes.c_void_p).value)
+# The same for the log: abs(level) does nothing, and cannot fail while the interpreter shuts down.
+_SILENT = llama.llama_log_callback(ctypes.cast(_libc.abs, ctypes.c_void_p).value)
+
+
+class Stopped(Exception):
+    """The request was cancelled while it ran."""
+
+
+class Context:
+    """A loaded model and what its KV cache holds.
+
+    Args:
+        path: the GGUF file.
+        limit: the most tokens of context, prompt and reply together.
+        abort: two bytes; while the first is not 0, evaluation stops at the next node.
+
+    Raises:
+        ModelUnavailable: llama.cpp does not load the file.
+    """
+
+    def __init__(self, path: Path, limit: int, abort: ctypes.Array[ctypes.c_char]) -> None:
+        llama.llama_log_set(_SILENT, ctypes.c_void_p(0))
+        llama.llama_backend_init()
+        self.path = path
+        self._abort = abort
+        self._model = llama.llama_model_load_from_file(os.fsencode(path), llama.llama_model_default_params())
+        if not self._model:
+            raise ModelUnavailable(
+                f"llama.cpp cannot load {path}: it is damaged or of a kind that it does not know",
+                "Fetch the file again, or give another GGUF.",
+            )
+        self.vocab = llama.llama_model_get_vocab(self._model)
+        self.vocab_size: int = llama.llama_vocab_n_tokens(self.vocab)
+        self.eog: int = llama.llama_vocab_eos(self.vocab)
+        self.limit = min(limit, llama.llama_model_n_ctx_train(self._model))
+        self.tokens: list[int] = []
+        """What the KV cache holds, oldest first."""
+        self.evaluated = 0
+        """Tokens evaluated since the model was loaded."""
+        self._threads = 1
+        self._adapter: Path | None = None
+        self._adapters: dict[tuple[Path, int], Any] = {}
+        self._pieces: dict[int, bytes] = {}
+        self._row = ctypes.c_float * self.vocab_size
+        self._size = 0
+        self._context: Any = None
+        self.reserve(min(FIRST_CONTEXT, self.limit))
+
+    # Text and tokens
+
+    def tokenize(self, text: str, *, special: bool = False) -> list[int]:
+        """The text as tokens, with nothing added; `special` reads control tokens' names as control tokens."""
+        data = text.encode("utf-8", "replace")
+        room = len(data) + 8
+        tokens = (llama.llama_token * room)()
+        count = llama.llama_tokenize(self.vocab, data, len(data), tokens, room, False, special)
+        if count < 0:
+            raise ModelError(f"llama.cpp did not tokenise a text of {len(data)} bytes")
+        return tokens[:count]
+
+    def piece(self, token: int, *, special: bool = False) -> bytes:
+        """The bytes that a token stands for; a control token's are its name if `special`, else none."""
+        key = ~token if special else token
+        known = self._pieces.get(key)
+        if known is None:
+            buffer = ctypes.create_string_buffer(1024)
+            length = llama.llama_token_to_piece(self.vocab, token, buffer, len(buffer), 0, special)
+            known = self._pieces[key] = buffer.raw[: max(length, 0)]
+        return known
+
+    def is_eog(self, token: int) -> bool:
+        """Whether this token ends a reply."""
+        return bool(llama.llama_vocab_is_eog(self.vocab, token))
+
+    def is_control(self, token: int) -> bool:
+        """Whether this token is a marker and not text."""
+        return bool(llama.llama_vocab_is_control(self.vocab, token))
+
+    @property
+    def bos(self) -> int | None:
+        """The token that every prompt begins with, for models that want one."""
+        return int(llama.llama_vocab_bos(self.vocab)) if llama.llama_vocab_get_add_bos(self.vocab) else None
+
+    @cached_property
+    def chat_format(self) -> Jinja2ChatFormatter:
+        """The chat template of the GGUF, or ChatML if it has none."""
+        template = llama.llama_model_chat_template(self._model, None)
+        text = [
+            self.piece(token, special=True).decode("utf-8", "replace") if token >= 0 else ""
+            for token in (llama.llama_vocab_eos(self.vocab), llama.llama_vocab_bos(self.vocab))
+        ]
+        return Jinja2ChatFormatter(
+            template.decode("utf-8") if template else CHATML, eos_token=text[0], bos_token=text[1]
+        )
+
+    # Evaluation
+
+    def reserve(self, size: int) -> None:
+        """Make room for so many tokens (at most `limit`). A KV cache that has to grow loses what it held."""
+        size = min(size, self.limit)
+        if size <= self._size:
+            return
+        self._size = min(max(FIRST_CONTEXT, 1 << (size - 1).bit_length()), self.limit)
+        if self._context:
+            llama.llama_free(self._context)
+        params = llama.llama_context_default_params()
+        params.n_ctx, params.n_batch, params.n_ubatch = self._size, BATCH, BATCH
+        params.n_outputs_max = 1
+        params.n_threads = params.n_threads_batch = self._threads
+        params.no_perf = True
+        params.abort_callback = _ABORT
+        params.abort_callback_data = ctypes.addressof(self._abort)
+        self._context = llama.llama_init_from_model(self._model, params)
+        if not self._context:
+            self._size = 0
+            raise ModelError(f"llama.cpp made no context of {size} tokens", "Set models.context lower.")
+        self._memory = llama.llama_get_memory(self._context)
+        self.tokens = []
+        adapter, self._adapter = self._adapter, None
+        self.use_adapter(adapter)
+
+    def set_threads(self, count: int) -> None:
+        """How many threads evaluate from now on."""
+        if count != self._threads:
+            self._threads = count
+            llama.llama_set_n_threads(self._context, count, count)
+
+    def load(self, tokens: Sequence[int]) -> None:
+        """Make the KV cache hold exactly these tokens, and their last one's logits ready.
+
+        What the cache shares with them is not evaluated again.
+
+        Raises:
+            Stopped: the abort flag was set.
+            ModelError: llama.cpp failed.
+        """
+        wanted = list(tokens)
+        keep = min(shared_prefix(self.tokens, wanted), len(wanted) - 1)
+        if keep < len(self.tokens):
+            self._rewind(keep)
+        for start in range(len(self.tokens), len(wanted), BATCH):
+            self._evaluate(wanted[start : start + BATCH])
+
+    def logits(self) -> Logits:
+        """The raw logits after the last token, one a vocabulary entry: a view that the next `load` overwrites."""
+        pointer = llama.llama_get_logits_ith(self._context, -1)
+        row = self._row.from_address(ctypes.addressof(pointer.contents))
+        return np.frombuffer(row, dtype=np.float32)
+
+    def use_adapter(self, path: Path | None) -> None:
+        """Switch to this LoRA adapter, or to the bare model. What the KV cache held is forgotten: it was another model's.
+
+        Raises:
+            ModelUnavailable: the adapter does not load, or belongs to another base.
+        """
+        if path == self._adapter:
+            return
+        adapters = [] if path is None else [self._load_adapter(path)]
+        count = len(adapters)
+        pointers = (llama.llama_adapter_lora_p_ctypes * count)(*adapters)
+        if llama.llama_set_adapters_lora(self._context, pointers, count, (ctypes.c_float * count)(*[1.0] * count)):
+            raise ModelUnavailable(f"llama.cpp refuses the adapter {path}")
+        self._adapter = path
+        self.forget()
+
+    def forget(self) -> None:
+        """Empty the KV cache."""
+        llama.llama_memory_clear(self._memory, True)
+        self.tokens = []
+
+    def close(self) -> None:
+        """Give the memory back. The model's adapters go with it."""
+        llama.llama_free(self._context)
+        llama.llama_model_free(self._model)
+
+    def _load_adapter(self, path: Path) -> Any:
+        try:
+            key = (path, path.stat().st_mtime_ns)
+        except OSError as error:
+            raise ModelUnavailable(f"the adapter {path} cannot be read: {error.strerror}") from None
+        if key not in self._adapters:
+            pointer = llama.llama_adapter_lora_init(self._model, os.fsencode(path))
+            if not pointer:
+                raise ModelUnavailable(
+                    f"the adapter {path} does not fit {self.path.name}: it is damaged or of another base",
+                    "Use the base that the adapter's card names, or train it again.",
+                )
+            self._adapters[key] = pointer
+        return self._adapters[key]
+
+    def _rewind(self, keep: int) -> None:
+        if llama.llama_memory_seq_rm(self._memory, 0, keep, -1):
+            del self.tokens[keep:]
+        else:  # recurrent models cannot take back a part
+            self.forget()
+
+    def _evaluate(self, tokens: list[int]) -> None:
+        array = (llama.llama_token * len(tokens))(*tokens)
+        code = llama.llama_decode(self._context, llama.llama_batch_get_one(array, len(tokens)))
+        if code:
+            self._rewind(len(self.tokens))
+            if code == ABORTED:
+                raise Stopped
+            raise ModelError(f"llama.cpp stopped with code {code} after {len(self.tokens)} tokens")
+        self.tokens += tokens
+        self.evaluated += len(tokens)
+
+
+def shared_prefix(one: list[int], other: list[int]) -> int:
+    """How many tokens both lists begin with."""
+    if other[: len(one)] == one:  # the usual case, at the speed of C
+        return len(one)
+    return next((i for i, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), min(len(one), len(other)))

@@ -1,0 +1,171 @@
+"""Models by address; specialists by name and version.
+
+A specialist is a folder with a card.json and its weights. The user's stand in DATA/specialists/NAME/VERSION/, where the
+file DATA/specialists/NAME/promoted holds the version that serves; a skill's own folder `specialist/` is version 0.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from agent.config import Settings, data_dir
+from agent.errors import ConfigError, ModelUnavailable, UsageError
+from agent.models.base import Model
+
+ADDRESSES = {
+    "local": "the embedded model, in this process",
+    "gguf:PATH[+ADAPTER]": "any GGUF file, with a LoRA adapter if you like",
+    "specialist:NAME[@VERSION]": "a specialist of the registry, on the embedded model",
+    "ollama:NAME": "a model of an Ollama server",
+    "openai:NAME": "OpenAI",
+    "openai@URL:NAME": "any OpenAI-compatible server (vLLM, llama-server, LM Studio)",
+    "anthropic:NAME": "Anthropic",
+    "scripted:PATH": "replays the replies of a JSONL file; for tests and demonstrations",
+}
+BUILT_IN_SKILLS = Path(__file__).resolve().parent.parent / "skills"
+
+
+@dataclass(frozen=True, slots=True)
+class Specialist:
+    """One version of a specialist. `adapter` is the LoRA in GGUF form; `card` is its card.json."""
+
+    name: str
+    version: str
+    folder: Path
+    card: dict[str, Any]
+
+    @property
+    def adapter(self) -> Path:
+        return self.folder / "adapter.gguf"
+
+    @property
+    def address(self) -> str:
+        return f"specialist:{self.name}@{self.version}"
+
+
+def open_model(address: str, settings: Settings) -> Model:
+    """Make the backend for an address; nothing is loaded or contacted before its first use.
+
+    Raises:
+        UsageError: the address has no known form.
+        ModelUnavailable: the file or specialist that it names does not exist.
+    """
+    scheme, _, rest = address.partition(":")
+    if address == "local" or scheme in ("gguf", "specialist"):
+        return _open_llamacpp(address, scheme, rest, settings)
+    if scheme == "ollama" and rest:
+        from agent.models.ollama import Ollama
+
+        return Ollama(rest, settings)
+    if scheme == "openai" and rest:
+        from agent.models.openai import OpenAI
+
+        return OpenAI(rest, settings)
+    if address.startswith("openai@"):
+        from agent.models.openai import OpenAI
+
+        url, name = server_and_name(address)
+        return OpenAI(name, settings, url=url)
+    if scheme == "anthropic" and rest:
+        from agent.models.anthropic import Anthropic
+
+        return Anthropic(rest, settings)
+    if scheme == "scripted" and rest:
+        from agent.models.scripted import Scripted
+
+        return Scripted.from_file(Path(rest).expanduser())
+    raise UsageError(f"there is no model {address!r}", "Addresses: " + ", ".join(ADDRESSES) + ".")
+
+
+def _open_llamacpp(address: str, scheme: str, rest: str, settings: Settings) -> Model:
+    from agent.models.embedded import find
+    from agent.models.llamacpp import LlamaCpp
+
+    if address == "local":
+        return LlamaCpp(find(settings), settings, address=address)
+    if scheme == "gguf":
+        base, _, adapter = rest.partition("+")
+        return LlamaCpp(
+            Path(base).expanduser(), settings, adapter=Path(adapter).expanduser() if adapter else None, address=address
+        )
+    name, _, version = rest.partition("@")
+    found = specialist(name, version, settings)
+    return LlamaCpp(find(settings), settings, adapter=found.adapter, address=found.address)
+
+
+def server_and_name(address: str) -> tuple[str, str]:
+    """The two halves of openai@URL:NAME. The name is what follows the last colon that is not a port's."""
+    rest = address.removeprefix("openai@")
+    url, _, name = rest.rpartition(":")
+    if not urlsplit(url).hostname or name.isdigit() or ("/" in name and "//" in name):
+        raise UsageError(f"{address!r} lacks a model's name or a URL", "Write openai@http://127.0.0.1:8000/v1:NAME.")
+    return url, name
+
+
+def is_local(address: str, settings: Settings) -> bool:
+    """Whether a task sent to this address stays on this machine."""
+    if address == "local" or address.startswith(("gguf:", "specialist:", "scripted:")):
+        return True
+    if address.startswith("ollama:"):
+        # Ollama serves names that end in "cloud" from its own servers, through the local one.
+        return _is_loopback(settings.models.ollama_url) and not address.endswith(("-cloud", ":cloud"))
+    return address.startswith("openai@") and _is_loopback(server_and_name(address)[0])
+
+
+def _is_loopback(url: str) -> bool:
+    host = urlsplit(url if "//" in url else f"http://{url}").hostname or ""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def specialists(settings: Settings) -> list[Specialist]:
+    """Every version of every specialist on this machine, shipped ones first."""
+    shipped = [_read(card.parent, "0") for card in sorted(BUILT_IN_SKILLS.glob("*/specialist/card.json"))]
+    own = sorted((data_dir(settings) / "specialists").glob("*/*/card.json"))
+    return shipped + [_read(card.parent, card.parent.name) for card in own]
+
+
+def promoted(name: str, settings: Settings) -> Specialist | None:
+    """The version of a specialist that serves: the one that its pointer names, else the shipped one, else None.
+
+    Raises:
+        ConfigError: the pointer names a version that is not there, or a card does not parse.
+    """
+    pointer = data_dir(settings) / "specialists" / name / "promoted"
+    versions = [found for found in specialists(settings) if found.name == name]
+    if not pointer.is_file():
+        return next((found for found in versions if found.version == "0"), None)
+    version = pointer.read_text().strip()
+    found = next((found for found in versions if found.version == version), None)
+    if found is None:
+        raise ConfigError(f"{pointer} names version {version!r} of {name}, which is not there")
+    return found
+
+
+def specialist(name: str, version: str, settings: Settings) -> Specialist:
+    """One version of a specialist; the promoted one if `version` is empty. Raises ModelUnavailable."""
+    if not version:
+        found = promoted(name, settings)
+    else:
+        found = next((s for s in specialists(settings) if (s.name, s.version) == (name, version)), None)
+    if found is None:
+        raise ModelUnavailable(
+            f"there is no specialist {name}{'@' + version if version else ''}", "`apprentice models` lists them."
+        )
+    return found
+
+
+def _read(folder: Path, version: str) -> Specialist:
+    path = folder / "card.json"
+    try:
+        card = json.loads(path.read_text(encoding="utf-8"))
+        return Specialist(card["name"], version, folder, card)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ConfigError(f"{path} is not a specialist's card: {error!r}") from None

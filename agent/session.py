@@ -1,0 +1,54 @@
+"""What a process holds while it works: settings, store, consent, tools, skills, and the models it has opened."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from agent import registry
+from agent.config import Settings
+from agent.consent import Consent
+from agent.messages import Event
+from agent.models.base import Model
+
+if TYPE_CHECKING:
+    from agent.traces import TraceStore
+    from skills.registry import Skill
+    from tools.registry import Tool, ToolContext
+    from tools.workspace import Workspace
+
+Emit = Callable[[Event], None]
+
+
+@dataclass(slots=True)
+class Session:
+    """Everything that a run needs and does not own."""
+
+    settings: Settings
+    store: TraceStore
+    emit: Emit
+    consent: Consent
+    workspace: Workspace
+    tools: dict[str, Tool]
+    tool_context: ToolContext
+    skills: dict[str, Skill]
+    data_dir: Path
+    stdin: str | None = None
+    """What was piped in; None if nothing was. Never searched for commands."""
+    options: dict[str, str] = field(default_factory=dict)
+    """A skill's flags from the command line, e.g. {"format": "jsonl"}."""
+    models: dict[str, Model] = field(default_factory=dict)
+
+    def model(self, address: str) -> Model:
+        """The opened model at this address. Raises ModelUnavailable or UsageError if the address is no good."""
+        if address not in self.models:
+            self.models[address] = registry.open_model(address, self.settings)
+        return self.models[address]
+
+    async def close(self) -> None:
+        """Close every model, then the store."""
+        for model in self.models.values():
+            await model.close()
+        self.store.close()

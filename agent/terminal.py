@@ -1,0 +1,178 @@
+"""What a person sees while it runs: rich on a terminal, plain lines elsewhere, JSON lines for programs.
+
+A step's line is printed only after the step is committed. Progress goes to standard error and the answer to standard
+output, so that a pipe carries the answer alone. Run `python -m agent.terminal` to see every kind of event.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from collections.abc import Callable
+from typing import TYPE_CHECKING, TextIO
+
+from agent.messages import Event, Json
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]")
+
+
+def clean(text: str) -> str:
+    """Text from a model or a tool, without what could steer the terminal (escape codes, direction marks)."""
+    return CONTROL.sub("", text)
+
+
+def choose(
+    *, as_json: bool, quiet: bool, out: TextIO = sys.stdout, err: TextIO = sys.stderr
+) -> Callable[[Event], None]:
+    """The sink for events that fits where the output goes."""
+    if as_json:
+        return JsonLines(out)
+    if err.isatty() and not quiet:
+        return Rich(out, err)
+    return Plain(out, err, quiet)
+
+
+class JsonLines:
+    """One JSON object an event, on standard output."""
+
+    def __init__(self, out: TextIO) -> None:
+        self.out = out
+
+    def __call__(self, event: Event) -> None:
+        line = {"event": event.kind, "run": event.run_id, **event.data}
+        self.out.write(json.dumps(line, ensure_ascii=False) + "\n")
+        self.out.flush()
+
+
+class Plain:
+    """A line a step on standard error; the answer on standard output."""
+
+    def __init__(self, out: TextIO, err: TextIO, quiet: bool = False) -> None:
+        self.out, self.err, self.quiet = out, err, quiet
+
+    def __call__(self, event: Event) -> None:
+        if event.kind == "answer":
+            self.out.write(clean(event.data["text"]).rstrip("\n") + "\n")
+            self.out.flush()
+        elif not self.quiet and (line := summary(event)):
+            self.err.write(line + "\n")
+            self.err.flush()
+
+
+class Rich:
+    """Colours, and the thought and the answer as they stream; the answer again on standard output if that is a pipe."""
+
+    def __init__(self, out: TextIO, err: TextIO) -> None:
+        from rich.console import Console
+
+        self.console: Console = Console(file=err, highlight=False, soft_wrap=True)
+        self.out, self.piped = out, not out.isatty()
+        self.streaming = ""
+        self.streamed: list[str] = []
+
+    def __call__(self, event: Event) -> None:
+        if event.kind in ("text", "thought"):
+            self._stream(event.kind, event.data["text"])
+            return
+        self._end_stream()
+        if event.kind == "answer":
+            self._answer(event.data["text"])
+        elif line := summary(event):
+            style = STYLES.get(event.kind, "")
+            self.console.print(line, style="red" if event.data.get("is_error") else style, markup=False)
+
+    def _stream(self, kind: str, text: str) -> None:
+        if kind != self.streaming:
+            self._end_stream()
+            self.streaming = kind
+        if kind == "text":
+            self.streamed.append(text)
+        self.console.print(clean(text), end="", style="dim italic" if kind == "thought" else "", markup=False)
+
+    def _end_stream(self) -> None:
+        if self.streaming:
+            self.console.print()
+        self.streaming = ""
+
+    def _answer(self, text: str) -> None:
+        streamed, self.streamed = "".join(self.streamed), []
+        if self.piped:
+            self.out.write(clean(text).rstrip("\n") + "\n")
+            self.out.flush()
+        elif text.strip() and not streamed.rstrip().endswith(text.strip()):
+            from rich.markdown import Markdown
+
+            self.console.print(Markdown(clean(text)))
+
+
+STYLES = {
+    "run": "bold",
+    "skill": "magenta",
+    "action": "cyan",
+    "observation": "green",
+    "step": "dim",
+    "notice": "yellow",
+    "end": "dim",
+}
+
+
+def summary(event: Event) -> str:
+    """An event as one plain line; empty for those that have none."""
+    data = event.data
+    match event.kind:
+        case "run":
+            return f"● {_short(data['task'])} · {data['model']} ({data['reason']}) · run {event.run_id}"
+        case "skill":
+            return f"◆ skill {data['name']}: {data['reason']}"
+        case "action":
+            return f"→ {data['name'] or '?'} {_arguments(data['arguments'])}"
+        case "observation":
+            mark = "✗" if data["is_error"] else "←"
+            return f"{mark} {data['name'] or '?'}: {_short(data['content'], 300)} · {data['seconds']:.2f} s"
+        case "step":
+            tokens = f"{data['prompt_tokens']}+{data['completion_tokens']} tokens"
+            return f"  step {data['number']} · {data['seconds']:.2f} s · {tokens}"
+        case "notice":
+            return f"! {clean(data['text'])}"
+        case "end":
+            cost = f" · ${data['cost']:.4f}" if data.get("cost") is not None else ""
+            tokens = data["prompt_tokens"] + data["completion_tokens"]
+            return f"■ {data['outcome']}: {_short(data['reason'])} · {data['seconds']:.1f} s · {tokens} tokens{cost}"
+    return ""
+
+
+def _arguments(arguments: Json | str) -> str:
+    return _short(arguments if isinstance(arguments, str) else json.dumps(arguments, ensure_ascii=False), 200)
+
+
+def _short(text: str, limit: int = 120) -> str:
+    line = " ".join(clean(text.replace("\n", " ")).split())
+    return line if len(line) <= limit else line[: limit - 1] + "…"
+
+
+def demonstrate() -> None:
+    """Show one event of every kind, as the screen that this is would show it."""
+    sink = choose(as_json="--json" in sys.argv, quiet=False)
+    for kind, data in (
+        ("run", {"task": "count the lines of notes.txt", "model": "local", "reason": "you gave --model", "skills": []}),
+        ("skill", {"name": "summarize", "reason": "the task says 'summarize'"}),
+        ("thought", {"text": "I read the file first."}),
+        ("step", {"number": 1, "seconds": 0.42, "prompt_tokens": 210, "completion_tokens": 34}),
+        ("action", {"id": "call_1", "name": "read_file", "arguments": {"path": "notes.txt"}}),
+        ("observation", {"id": "call_1", "name": "read_file", "content": "a\nb", "is_error": False, "seconds": 0.01}),
+        ("notice", {"text": "1 old observation was shortened to fit the context"}),
+        ("answer", {"text": "notes.txt has **2** lines."}),
+        (
+            "end",
+            {"outcome": "success", "reason": "answer", "seconds": 0.9, "prompt_tokens": 420, "completion_tokens": 50},
+        ),
+    ):
+        sink(Event(kind, "0123456789ab", data))  # type: ignore[arg-type]
+
+
+if __name__ == "__main__":
+    demonstrate()

@@ -1,0 +1,172 @@
+"""Tools: typed Python functions, their JSON schemas, and the registry that finds and runs them.
+
+A tool is an async function whose first parameter is the `ToolContext` and whose docstring is what the model reads:
+
+    @tool(effect="read", concurrent=True)
+    async def read_file(context: ToolContext, path: str, start: int = 1) -> str:
+        '''Read a text file.
+
+        Args:
+            path: the file, relative to the workspace.
+            start: the first line to show, counted from 1.
+        '''
+
+A user's own tool is one such file in the `tools` folder beside their config.toml.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import inspect
+import re
+import sys
+from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
+
+from agent.config import Settings
+from agent.consent import Consent
+from agent.errors import ConfigError, ToolError
+from agent.messages import Json
+from agent.redact import Redactor
+from tools.workspace import Workspace
+
+Effect = Literal["read", "write", "shell", "net"]
+BUILT_IN = ("files", "shell", "web")
+
+
+@dataclass(frozen=True, slots=True)
+class ToolContext:
+    """What a tool may use."""
+
+    workspace: Workspace
+    consent: Consent
+    settings: Settings
+    redactor: Redactor
+    outputs: Path
+    """The folder for the rest of outputs that are too long to show."""
+    cache: Path
+
+
+@dataclass(frozen=True, slots=True)
+class Tool:
+    """A function that a model may call. `concurrent`: it may run beside others of the same turn."""
+
+    name: str
+    description: str
+    parameters: type[BaseModel]
+    run: Callable[..., Awaitable[str]]
+    effect: Effect
+    concurrent: bool
+    origin: str
+
+    @property
+    def schema(self) -> Json:
+        """The OpenAI-style function schema."""
+        schema = _plain(self.parameters.model_json_schema())
+        return {
+            "type": "function",
+            "function": {"name": self.name, "description": self.description, "parameters": schema},
+        }
+
+
+def tool(*, effect: Effect, concurrent: bool = False) -> Callable[[Callable[..., Awaitable[str]]], Tool]:
+    """Make a tool of an async function. Raises TypeError, at import, if a parameter has no type or no line of doc."""
+
+    def make(function: Callable[..., Awaitable[str]]) -> Tool:
+        description, notes = _docstring(function)
+        fields: dict[str, Any] = {}
+        parameters = list(inspect.signature(function, eval_str=True).parameters.values())[1:]
+        for parameter in parameters:
+            if parameter.annotation is parameter.empty or parameter.name not in notes:
+                raise TypeError(f"tool {function.__name__}: {parameter.name} needs a type and a line under Args")
+            default = ... if parameter.default is parameter.empty else parameter.default
+            fields[parameter.name] = (parameter.annotation, Field(default, description=notes[parameter.name]))
+        model = create_model(function.__name__, __config__=ConfigDict(extra="forbid"), **fields)
+        return Tool(function.__name__, description, model, function, effect, concurrent, function.__module__)
+
+    return make
+
+
+def load(folders: Iterable[Path], disabled: Iterable[str] = ()) -> dict[str, Tool]:
+    """The built-in tools and those in these folders (the user's, a trusted project's), by name, less the disabled ones.
+
+    Raises:
+        ConfigError: a user's tool file fails to import, or takes the name of a built-in tool.
+    """
+    tools: dict[str, Tool] = {}
+    for family in BUILT_IN:
+        module = importlib.import_module(f"tools.{family}")
+        tools.update(_tools_of(module))
+    for path in (path for folder in folders for path in sorted(folder.glob("*.py"))):
+        for name, found in _tools_of(_import_file(path)).items():
+            if name in tools:
+                raise ConfigError(f"{path}: the tool {name!r} exists already", "Give it another name.")
+            tools[name] = found
+    return {name: found for name, found in tools.items() if name not in set(disabled)}
+
+
+async def call(found: Tool, context: ToolContext, arguments: Json) -> str:
+    """Check the arguments and run the tool.
+
+    Raises:
+        ToolError: the arguments do not fit; the message says which and why, for the model to read.
+        ApprenticeError: what the tool itself raises.
+    """
+    return await found.run(context, **validate(found, arguments))
+
+
+def validate(found: Tool, arguments: Json) -> dict[str, Any]:
+    """The arguments as Python values. Raises ToolError if they do not fit the tool's schema."""
+    try:
+        checked = found.parameters.model_validate(arguments)
+    except ValidationError as error:
+        problems = [f"{'.'.join(map(str, e['loc'])) or 'arguments'}: {e['msg']}" for e in error.errors()]
+        raise ToolError(f"{found.name} was not run: {'; '.join(problems)}") from None
+    return {name: getattr(checked, name) for name in found.parameters.model_fields}
+
+
+def _docstring(function: Callable[..., Any]) -> tuple[str, dict[str, str]]:
+    """The description and the line for each parameter, from a docstring with an Args section."""
+    text = inspect.cleandoc(function.__doc__ or "")
+    if not text:
+        raise TypeError(f"tool {function.__name__} needs a docstring: it is what the model reads")
+    head, _, rest = text.partition("\nArgs:\n")
+    args = re.split(r"\n(?=\S)", rest, maxsplit=1)[0]
+    notes = {
+        name: " ".join(note.split()) for name, note in re.findall(r"(?m)^ {4}(\w+): ((?:.*\n?)(?: {5,}.*\n?)*)", args)
+    }
+    return " ".join(head.split()), notes
+
+
+def _plain(schema: Any) -> Any:
+    """The schema without pydantic's titles, which cost tokens and say nothing."""
+    if isinstance(schema, dict):
+        properties = schema.get("properties", {})
+        return {
+            key: ({name: _plain(entry) for name, entry in properties.items()} if key == "properties" else _plain(value))
+            for key, value in schema.items()
+            if key != "title" or not isinstance(value, str)
+        }
+    return [_plain(entry) for entry in schema] if isinstance(schema, list) else schema
+
+
+def _tools_of(module: Any) -> dict[str, Tool]:
+    return {entry.name: entry for entry in vars(module).values() if isinstance(entry, Tool)}
+
+
+def _import_file(path: Path) -> Any:
+    name = f"user_tools_{path.stem}"
+    spec = importlib.util.spec_from_file_location(name, path)
+    if spec is None or spec.loader is None:
+        raise ConfigError(f"{path} is not a Python file")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:  # the user's own code may raise anything
+        raise ConfigError(f"the tool file {path} failed: {type(error).__name__}: {error}") from error
+    return module

@@ -1,0 +1,141 @@
+"""The tool run_shell: a command of the model's, which a person sees in full and allows.
+
+What is done: the command runs in the workspace, without standard input, without the variables that look secret, and
+in a session of its own whose process group is ended as a whole: when the command is over, when its time is up, when
+its output passes OUTPUT_LIMIT, or when the run is cancelled (SIGTERM, and SIGKILL after GRACE seconds).
+
+What this does not cover: the command has all rights of the person who allowed it. It can read and write outside the
+workspace, use the network, and read secrets from files. A child that starts a session of its own (setsid, a daemon)
+leaves the process group and lives on.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import codecs
+import os
+import shutil
+import signal
+from contextlib import suppress
+
+from agent.errors import ToolError
+from agent.redact import Redactor
+from agent.secret_shapes import looks_secret
+from tools.output import Output
+from tools.registry import ToolContext, tool
+
+GRACE = 0.3
+"""Seconds between SIGTERM and SIGKILL. Short, because a person who presses Ctrl-C waits for it."""
+DRAIN = 0.2
+"""Seconds in which what is left in the pipe is read after the command has ended."""
+OUTPUT_LIMIT = 8_000_000
+"""Bytes of output after which a command is ended; less than what read_file reads."""
+CHUNK = 65_536
+
+
+@tool(effect="shell")
+async def run_shell(context: ToolContext, command: str, timeout: float | None = None) -> str:
+    """Run a shell command in the workspace. Answers with its exit code and its output, errors included.
+
+    It gets no input, and whatever it starts in the background ends with it. Python runs here too: python3 -c "...".
+
+    Args:
+        command: the command, as for sh -c.
+        timeout: seconds after which it is ended; at most what the person's settings allow.
+    """
+    most = context.settings.tools.shell_timeout
+    seconds = most if timeout is None else min(timeout, most)
+    if not command.strip() or "\0" in command or seconds <= 0:
+        raise ToolError("run_shell was given no command that can be run, or no time to run it")
+    await context.consent.require("shell", f"run {command!r} in {context.workspace.root}")
+    output = Output(context, "run_shell")
+    try:
+        end = await _run(context, command, seconds, output)
+        text = await asyncio.to_thread(output.close)
+    finally:
+        output.discard()
+    return f"{end}\n{text}" if text else f"{end}, no output"
+
+
+def scrubbed(environment: dict[str, str], redactor: Redactor) -> dict[str, str]:
+    """The variables that a command gets: none whose name or value looks secret.
+
+    PYTHONSAFEPATH keeps a Python that the command starts from taking a file of the workspace for a module of its own.
+    """
+    kept = {
+        name: value
+        for name, value in environment.items()
+        if not looks_secret(name) and redactor.redact(f"{name}={value}") == f"{name}={value}"
+    }
+    return {**kept, "PYTHONSAFEPATH": "1"}
+
+
+async def _run(context: ToolContext, command: str, seconds: float, output: Output) -> str:
+    """Run the command and feed its output. Returns how it ended, as one sentence."""
+    # A pipe of our own: asyncio's wait() does not return while a background process holds one of its pipes.
+    reading, writing = os.pipe()
+    try:
+        process = await asyncio.create_subprocess_exec(
+            shutil.which("bash") or "/bin/sh",
+            "-c",
+            command,
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=writing,
+            stderr=writing,
+            cwd=context.workspace.root,
+            env=scrubbed(dict(os.environ), context.redactor),
+            start_new_session=True,
+        )
+    except (OSError, ValueError) as error:
+        os.close(reading)
+        raise ToolError(f"the command could not be started: {error}") from None
+    finally:
+        os.close(writing)
+    reader = asyncio.create_task(_read(reading, output))
+    try:
+        return await _wait(process, reader, seconds)
+    finally:
+        try:
+            await _end_group(process)
+            await asyncio.wait([reader], timeout=DRAIN)
+        finally:
+            reader.cancel()
+            await asyncio.wait([reader], timeout=DRAIN)
+
+
+async def _wait(process: asyncio.subprocess.Process, reader: asyncio.Task[bool], seconds: float) -> str:
+    """Until the command ends, its time is up, or it has written too much."""
+    exited = asyncio.create_task(process.wait())
+    waiting: set[asyncio.Task[int] | asyncio.Task[bool]] = {exited, reader}
+    try:
+        async with asyncio.timeout(seconds):
+            while not exited.done():
+                done, waiting = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+                if reader in done and not reader.result():
+                    return f"ended after {OUTPUT_LIMIT:,} bytes of output, which is the most"
+    except TimeoutError:
+        return f"ended after {seconds:g} s, its time-out"
+    finally:
+        exited.cancel()
+    code = process.returncode
+    assert code is not None
+    return f"exit code {code}" if code >= 0 else f"ended by the signal {signal.Signals(-code).name}"
+
+
+async def _read(reading: int, output: Output) -> bool:
+    """Feed what comes through the pipe. Returns whether it came to its end; False if there was too much of it."""
+    stream = asyncio.StreamReader(limit=CHUNK)
+    transport, _ = await asyncio.get_running_loop().connect_read_pipe(
+        lambda: asyncio.StreamReaderProtocol(stream), os.fdopen(reading, "rb", 0)
+    )
+    decoder = codecs.getincrementaldecoder("utf-8")("replace")
+    room = OUTPUT_LIMIT
+    try:
+        while room > 0 and (data := await stream.read(CHUNK)):
+            room -= len(data)
+            # Shielded: a chunk that a thread is working on is finished before the output is closed.
+            await _finish(asyncio.to_thread(output.add, decoder.decode(data)))
+        output.add(decoder.decode(b"", final=True))
+    finally:
+        transport.close()
+    return room > 0
