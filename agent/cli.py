@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import os
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -64,8 +65,10 @@ def told(options: argparse.Namespace) -> int:
         sys.stderr.write("interrupted; what was done is on record (`apprentice traces show last`)\n")
         return 130
     except BrokenPipeError:
-        sys.stderr.close()  # the reader went away: nothing is left to say, also not at exit
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # the reader went away: nothing is left to say, also not at exit
         return 141
+    except Exception as error:  # a fault of ours: the person gets a sentence, and the details a file
+        return _report(error)
 
 
 async def _run(options: argparse.Namespace) -> int:
@@ -74,6 +77,22 @@ async def _run(options: argparse.Namespace) -> int:
     from agent.commands.task import run
 
     return await run(options)
+
+
+def _report(error: Exception) -> int:
+    import traceback
+
+    from agent import config
+
+    path = config.cache_dir() / "crash.log"
+    sys.stderr.write(f"error: something in Apprentice itself failed: {type(error).__name__}: {error}\n")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("".join(traceback.format_exception(error)), encoding="utf-8")
+        sys.stderr.write(f"  The details are in {path}; what was done until then is on record.\n")
+    except OSError:
+        sys.stderr.write("  The details could not be written.\n")
+    return 70
 
 
 def _tell(error: Exception, *, as_json: bool) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import difflib
 import os
+import stat
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
@@ -174,6 +175,8 @@ def value(settings: Settings, key: str) -> Any:
 
 def _read(path: Path) -> dict[str, Any]:
     try:
+        if not stat.S_ISREG(path.stat().st_mode):  # a project may bring a FIFO along, which would never end
+            raise ConfigError(f"{path} is not a regular file", "Remove it.")
         text = path.read_bytes()
     except (FileNotFoundError, NotADirectoryError):
         return {}
@@ -181,6 +184,8 @@ def _read(path: Path) -> dict[str, Any]:
         raise ConfigError(f"{path} cannot be read: {error.strerror}") from None
     try:
         return tomllib.loads(text.decode("utf-8"))
+    except RecursionError:
+        raise ConfigError(f"{path} is not valid TOML: it is nested too deeply", "Correct it, or remove it.") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path} is not valid TOML: {error}", "Correct that line, or remove the file.") from None
 
@@ -239,9 +244,10 @@ def _environment(environment: Mapping[str, str]) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for name, text in environment.items():
         key = name.removeprefix(prefix).lower().replace("__", ".")
-        if name.startswith(prefix) and key in keys and key != "data_dir":
-            found[key] = [part for part in text.split(",") if part] if keys[key][1].startswith("[") else text
-        elif name.startswith(prefix) and "__" in name:
+        if name.startswith(prefix) and key in keys:
+            parts = [part.strip() for part in text.split(",") if part.strip()]
+            found[key] = parts if keys[key][1].startswith("[") else text
+        elif name.startswith(prefix) and ("__" in name or difflib.get_close_matches(key, ["privacy"])):
             raise ConfigError(f"the environment variable {name} names no setting", _nearest(key))
     return _nest(found)
 
@@ -261,7 +267,9 @@ def _only_narrowing(project: dict[str, Any], current: Settings, path: Path) -> t
     """What an untrusted project file may say: stricter privacy, smaller budgets and limits, fewer tools."""
     kept: dict[str, Any] = {}
     notices = []
-    for key, entry in _flatten(project):
+    checked = Settings.model_validate(project)
+    for key, _ in _flatten(project):
+        entry = value(checked, key)  # as the type that it will have: "5" is a number where one is meant
         if _narrows(key, entry, current):
             kept[key] = sorted({*current.tools.disabled, *entry}) if key == "tools.disabled" else entry
         else:

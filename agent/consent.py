@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
@@ -27,6 +28,8 @@ class Consent:
     ask: Ask | None = None
     local_only: bool = False
     answers: dict[str, bool] = field(default_factory=dict)
+    """What the person said about each host; other effects are asked about every time."""
+    _asking: asyncio.Lock = field(default_factory=asyncio.Lock, init=False, repr=False, compare=False)
 
     async def require(self, effect: str, detail: str) -> None:
         """Return if the effect is allowed.
@@ -42,8 +45,8 @@ class Consent:
             raise ConsentDenied(f"{detail} needs the network, and privacy is local-only")
         if (effect == "write" and self.yes) or effect in self.allowed:
             return
-        remembered = self.answers.get(effect) if effect.startswith("net:") else None
-        allowed = remembered if remembered is not None else await self._answer(effect, detail)
+        async with self._asking:  # tools run at once, and a person answers one question at a time
+            allowed = self.answers[effect] if effect in self.answers else await self._answer(effect, detail)
         if not allowed:
             flag = "--yes" if effect == "write" else f"--allow {effect}"
             raise ConsentDenied(f"not allowed: {detail}", f"To allow it, give {flag}.")

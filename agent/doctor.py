@@ -353,7 +353,9 @@ def _refused(settings: Settings, address: str) -> str:
 
 
 def _damaged(path: Path, why: str) -> Finding:
-    aside = f"mv {shlex.quote(str(path))} {shlex.quote(str(path) + '.damaged')}"
+    parts = [shlex.quote(str(part)) for end in ("", "-wal", "-shm") if (part := Path(f"{path}{end}")).exists()]
+    folder = shlex.quote(f"{path}.damaged-{time.strftime('%Y%m%dT%H%M%S')}")
+    aside = f"mkdir {folder} && mv {' '.join(parts)} {folder}"
     return Finding("trace store", False, f"{path} is damaged: {why}", aside)
 
 

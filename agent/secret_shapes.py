@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
+from functools import lru_cache
 from typing import NamedTuple
 
 BOUNDARY = r"(?<![A-Za-z0-9_-])"
@@ -50,10 +51,11 @@ def _context(kind: str, triggers: str, pattern: str, judge: Callable[[re.Match[s
     return Shape(kind, tuple(triggers.split()), re.compile(pattern, re.IGNORECASE | re.MULTILINE), judge)
 
 
-def shapes_for(text: str) -> list[Shape]:
+def shapes_for(text: str) -> list[Shape | Assignments]:
     """The kinds of secret that may be in a text; for most texts none."""
     long = " ".join([word for word in text.split() if len(word) >= LONG_WORD])
-    found = [shape for shape in TOKENS if any(trigger in long for trigger in shape.triggers)] if long else []
+    found: list[Shape | Assignments] = []
+    found += [shape for shape in TOKENS if any(trigger in long for trigger in shape.triggers)]
     if long or ":" in text or "=" in text or "--" in text:
         lower = text.lower()
         found += [shape for shape in CONTEXTS if any(trigger in lower for trigger in shape.triggers)]
@@ -69,6 +71,7 @@ LONG_WORD = 16
 VALUE = r"(?![{$<\[%*])[^\s\"'<>\\,;]"
 
 
+@lru_cache(4096)
 def looks_secret(name: str) -> bool:
     """Whether a variable's name says that its value is secret: GITHUB_TOKEN, dbPassword; not KEYBOARD, AUTHOR."""
     words = _words(name)
@@ -176,11 +179,6 @@ def _words(name: str) -> list[str]:
     return [word for word in re.split(r"[^A-Z0-9]+", spaced.upper()) if word]
 
 
-def _judge_assignment(match: re.Match[str]) -> str:
-    quoted = match["double"] or match["single"]
-    return assigned(match["name"], quoted or match["bare"], quoted=bool(quoted))
-
-
 def _judge_variable(match: re.Match[str]) -> str:
     name, value = match["name"], match["value"]
     harmless = value.startswith(("$", '"', "'", "<", "[redacted:")) or not looks_secret(name)
@@ -192,12 +190,30 @@ def _judge_bearer(match: re.Match[str]) -> str:
 
 
 # name = "value", "name": "value", name: value, name := value, name: str = "value", environ["name"] = "value"
-ASSIGNMENT = (
-    r"(?<![\w.-])(?P<name>[a-z_][\w.-]{1,80}+)\\{0,3}[\"']?\]?[ \t]*"
-    r"(?::[ \t]*[a-z][\w.\[\]|]{0,30}[ \t]*(?==))?(?::=|=>|[=:])[ \t]*"
-    r"(?:[bru]{0,2}\\{0,3}\"(?P<double>[^\"\n\\]{4,})|[bru]{0,2}\\{0,3}'(?P<single>[^'\n\\]{4,})"
-    r"|(?P<bare>[^\s\"',;&(){}\[\]<>`\\]{8,}))"
+NAME = re.compile(
+    r"(?<![\w.-])([A-Za-z_][\w.-]{1,80}+)\\{0,3}[\"']?\]?[ \t]*"
+    r"(?::[ \t]*[A-Za-z][\w.\[\]|]{0,30}[ \t]*(?==))?(?::=|=>|[=:])[ \t]*"
 )
+ASSIGNED = re.compile(
+    r"[bruBRU]{0,2}\\{0,3}\"(?P<double>[^\"\n\\]{4,})|[bruBRU]{0,2}\\{0,3}'(?P<single>[^'\n\\]{4,})"
+    r"|(?P<bare>[^\s\"',;&(){}\[\]<>`\\]{8,})"
+)
+
+
+class Assignments:
+    """Values assigned to names that look secret, in code, settings, JSON, headers and addresses."""
+
+    def spans(self, text: str) -> Iterator[Span]:
+        done = 0
+        for found in NAME.finditer(text):
+            value = ASSIGNED.match(text, found.end()) if found.start() >= done and looks_secret(found[1]) else None
+            if value is None or value.lastgroup is None:
+                continue
+            done = value.end()
+            kind = assigned(found[1], value[value.lastgroup], quoted=value.lastgroup != "bare")
+            if kind:
+                yield Span(*value.span(value.lastgroup), kind, found.start())
+
 
 TOKENS = (
     _token("anthropic-key", "sk-ant-", r"[\w-]{16,}"),
@@ -247,10 +263,10 @@ CONTEXTS = (
         "authorization",
         "authorization",
         r"(?:proxy-)?authorization\\{0,3}[\"']?[ \t]*[:=][ \t]*\\{0,3}[\"']?"
-        rf"(?:(?:bearer|basic|token|digest|apikey|negotiate|aws4-hmac-sha256)[ \t]+)?({VALUE}{{6,}}(?:[^\n\"'\\])*)",
+        rf"(?:(?:bearer|basic|token|digest|apikey|negotiate|aws4-hmac-sha256)[ \t]+)?+({VALUE}{{6,}}(?:[^\n\"'\\])*)",
     ),
     _context("authorization", "bearer basic", r"\b(?:bearer|basic)[ \t]+([A-Za-z0-9._~+/-]{16,}=*)", _judge_bearer),
-    _context("cookie", "cookie", r"\b(?:set-)?cookie:[ \t]*([\w.-]+=[^\n\"']{8,})"),
+    _context("cookie", "cookie", r"\b(?:set-)?cookie:[ \t]*[\w.-]+=([^\n\"']{8,})"),
     _context("password", "curl", r"\bcurl\b[^\n]{0,300}?[ \t](?:-u|--user)[ =]?[\"']?[^\s:\"']+:([^\s\"']{3,})"),
     _context(
         "password",
@@ -264,12 +280,12 @@ NAMED = re.compile(
     r"(?:key|token|secret|pass|pwd|auth|credential|creds|cookie|jwt|bearer)[\w.-]{0,30}+[\"'\\\])]*[ \t]*[:=]"
 )
 """A secret-looking name before a separator, in lower-cased text: the trigger of the assignments."""
-ASSIGNMENTS = (
+ASSIGNMENTS: tuple[Shape | Assignments, ...] = (
     Shape(
         "secret",
         (),
         re.compile(r"(?m)(?:^|[ \t;'\"])(?P<name>[A-Z][A-Z0-9_]+)=(?P<value>[^\s\"'$<][^\s\"']{5,})"),
         _judge_variable,
     ),
-    Shape("secret", (), re.compile(ASSIGNMENT, re.IGNORECASE), _judge_assignment),
+    Assignments(),
 )

@@ -80,7 +80,9 @@ def explain(error: sqlite3.Error, path: Path) -> StoreError:
     if _is_damage(error):
         with suppress(OSError):
             _suspect(path).touch()
-        return StoreError(f"the trace store {path} is damaged: {text}", "It is set aside at the next start, not deleted.")
+        return StoreError(
+            f"the trace store {path} is damaged: {text}", "It is set aside at the next start, not deleted."
+        )
     return StoreError(f"the trace store {path} refused: {text}")
 
 
@@ -123,6 +125,7 @@ def scrub(connection: sqlite3.Connection) -> None:
 
 
 def _open(path: Path, busy_seconds: float) -> sqlite3.Connection:
+    _check_header(path)
     connection = sqlite3.connect(path, timeout=busy_seconds, isolation_level=None, check_same_thread=False)
     try:
         _check(connection, path)
@@ -136,6 +139,16 @@ def _open(path: Path, busy_seconds: float) -> sqlite3.Connection:
     return connection
 
 
+def _check_header(path: Path) -> None:
+    """Raise Damaged for a file that SQLite must not open: it would delete the log that lies beside it."""
+    with path.open("rb") as file:
+        header = file.read(20)
+    log = path.with_name(f"{path.name}-wal")
+    has_log = log.exists() and log.stat().st_size > 0
+    if (header and not header.startswith(b"SQLite format 3\0")) or (has_log and header[18:20] != b"\2\2"):
+        raise Damaged("its header is damaged")
+
+
 def _check(connection: sqlite3.Connection, path: Path) -> None:
     """Refuse what is not ours or too new; raise sqlite3.DatabaseError for damage."""
     tables = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
@@ -144,7 +157,8 @@ def _check(connection: sqlite3.Connection, path: Path) -> None:
         raise StoreError(f"{path} is a database, but not a trace store", "Move it away, or set another data_dir.")
     if trace_schema.version(connection) > trace_schema.NEWEST:
         raise StoreError(
-            f"the trace store {path} was written by a newer version of apprentice", "Update apprentice; nothing was changed."
+            f"the trace store {path} was written by a newer version of apprentice",
+            "Update apprentice; nothing was changed.",
         )
     if _suspect(path).exists() or path.stat().st_size <= CHECKED_SIZE:
         verdict = connection.execute("PRAGMA quick_check(1)").fetchone()[0]

@@ -169,7 +169,9 @@ def message_row(run_id: str, index: int, message: Message, detail: Detail, redac
 
     Where redaction changed anything, the token ids would still spell the secret: they and the log-probabilities go.
     """
-    calls = [{"id": c.id, "name": c.name, "arguments": c.arguments, "malformed": c.malformed} for c in message.tool_calls]
+    calls = [
+        {"id": c.id, "name": c.name, "arguments": c.arguments, "malformed": c.malformed} for c in message.tool_calls
+    ]
     said = [message.content, message.thought, message.name, message.tool_call_id]
     how = _how(detail)
     clean_said, clean_calls, clean_how = (redactor.redact_json(part) for part in (said, calls, how))

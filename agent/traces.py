@@ -135,6 +135,10 @@ class TraceStore:
         self._unheard = [future for future in self._unheard if not future.done() or future.exception()]
         self._unheard.append(self._submit(lambda connection: connection.execute(trace_schema.CLOSE_RUN, row)))
 
+    def flush(self) -> None:
+        """Return when everything said so far is written. Raises StoreError."""
+        self._submit(lambda connection: None).result()
+
     def close(self) -> None:
         """Write what is waiting, then close the file. May be called twice.
 

@@ -44,18 +44,25 @@ def is_trusted(workspace: Path, data_dir: Path) -> bool:
 
 
 def what(workspace: Path) -> list[str]:
-    """What a person would trust, a line each: settings with their values, skills, tools, other files."""
+    """What a person would trust, a line each: settings with their values, skills, tools, other files.
+
+    If the folder can be trusted by nobody, the one line says why.
+    """
     folder = workspace / PROJECT_FOLDER
     if not os.path.lexists(folder):
         return []
-    names = [path.relative_to(folder) for path in _files(folder)]
+    try:
+        names = [path.relative_to(folder) for path in _files(folder)]
+    except InputError as error:
+        return [error.message]
     lines = _settings(folder / "config.toml") if Path("config.toml") in names else []
     skills = sorted({name.parts[1] for name in names if name.parts[0] == "skills" and len(name.parts) > 2})
     for skill in skills:
         code = [name.name for name in names if name.parts[:2] == ("skills", skill) and name.suffix in (".py", ".pyc")]
         lines.append(f"skill {_shown(skill)}" + (f", with code: {_shown(', '.join(code))}" if code else ", text only"))
-    rest = [name for name in names if name != Path("config.toml") and not (name.parts[0] == "skills" and len(name.parts) > 2)]
-    for name in rest:
+    for name in names:
+        if name == Path("config.toml") or (name.parts[0] == "skills" and len(name.parts) > 2):
+            continue
         code_file = len(name.parts) == 2 and name.parts[0] == "tools" and name.suffix == ".py"
         lines.append(f"{'tool file, code' if code_file else 'file'}: {_shown(name.as_posix())}")
     return lines
@@ -117,11 +124,16 @@ def digest(workspace: Path) -> str:
     return total.hexdigest() if files else ""
 
 
-def import_file(path: Path, name: str) -> ModuleType:
+def import_file(path: Path, name: str, kind: str = "file") -> ModuleType:
     """Run a Python file from its source and return the module.
 
     Python's own import would take a cached `.pyc` in place of the source that a person read, and write one into the
     folder, which would change its hash.
+
+    Args:
+        path: the file.
+        name: the module's name.
+        kind: what an error calls the file.
 
     Raises:
         ConfigError: the file cannot be read, or fails; the message names it and the error.
@@ -133,7 +145,7 @@ def import_file(path: Path, name: str) -> ModuleType:
         exec(compile(path.read_bytes(), str(path), "exec", dont_inherit=True), module.__dict__)
     except Exception as error:  # someone's own code may raise anything
         sys.modules.pop(name, None)
-        raise ConfigError(f"the file {path} failed: {type(error).__name__}: {error}") from error
+        raise ConfigError(f"the {kind} {path} failed: {type(error).__name__}: {error}") from error
     return module
 
 
@@ -175,7 +187,7 @@ def _bytes(path: Path) -> bytes:
 def _settings(path: Path) -> list[str]:
     try:
         tree: Any = tomllib.loads(_bytes(path).decode("utf-8"))
-    except (ValueError, RecursionError):
+    except (ValueError, RecursionError, InputError):
         return ["config.toml, which is not valid TOML"]
     waiting, lines = [("", tree)], []
     while waiting:
@@ -221,7 +233,9 @@ def _change(data_dir: Path, key: str, hashed: str | None) -> bool:
                 entries[key] = hashed
             _write(path, json.dumps(entries, indent=1, sort_keys=True))
     except OSError as error:
-        raise OutputError(f"{path} could not be written: {error.strerror}", "Nothing changed in what is trusted.") from None
+        raise OutputError(
+            f"{path} could not be written: {error.strerror}", "Nothing changed in what is trusted."
+        ) from None
     return had
 
 

@@ -1,6 +1,6 @@
-"""SKILL.md as the Agent Skills format defines it: a YAML frontmatter of six keys between two lines of ---, then the body.
+"""SKILL.md as the Agent Skills format defines it: YAML of six keys between two lines of ---, then the body.
 
-The format: https://agentskills.io/specification. The YAML is read by libyaml's safe loader, which makes plain data only.
+The format: https://agentskills.io/specification. The YAML is read by libyaml's safe loader, which makes only data.
 """
 
 from __future__ import annotations
@@ -103,7 +103,7 @@ def _text(values: dict[Any, Any], key: str, longest: int, path: Path, required: 
     if entry is None and not required:
         return ""
     if not isinstance(entry, str) or not entry.strip():
-        raise InputError(f"{path}: {key!r} must be a text", f"Write it in quotes: {key}: \"...\"")
+        raise InputError(f"{path}: {key!r} must be a text", f'Write it in quotes: {key}: "..."')
     if len(entry) > longest:
         raise InputError(f"{path}: {key!r} has {len(entry)} characters; at most {longest} are allowed")
     return entry

@@ -123,7 +123,9 @@ def load(user: Path, project: Path | None) -> tuple[Skills, list[str]]:
                 continue
             before = skills.get(skill.name)
             if before and origin == "project":
-                notices.append(f"{path} is left out: {skill.name} is a {before.origin} skill, which no project replaces")
+                notices.append(
+                    f"{path} is left out: {skill.name} is a {before.origin} skill, which no project replaces"
+                )
                 continue
             if before:
                 notices.append(f"your skill {skill.name} in {path.parent} replaces the built-in one")
@@ -218,7 +220,7 @@ def pipeline(skill: Skill) -> Pipeline | None:
     else:
         from agent.trust import import_file
 
-        module = import_file(path, f"{skill.origin}_skill_{skill.name.replace('-', '_')}")
+        module = import_file(path, f"{skill.origin}_skill_{skill.name.replace('-', '_')}", "skill file")
     run = getattr(module, "run", None)
     if not callable(run):
         raise ConfigError(f"{path} has no function `run`", "Write `async def run(job: Job) -> str`.")
@@ -238,7 +240,7 @@ def allowed_tools(active: Iterable[Skill], tools: Mapping[str, Offered]) -> dict
     return {name: found for name, found in tools.items() if not lists or name in names}
 
 
-def instructions(skills: Mapping[str, Skill], active: Sequence[Skill] = ()) -> str:
+def instructions(active: Sequence[Skill], skills: Mapping[str, Skill]) -> str:
     """The skills' part of the system prompt: the active ones with their bodies, the others by name and description."""
     parts = []
     for skill in active:

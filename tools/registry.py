@@ -16,10 +16,9 @@ A user's own tool is one such file in the `tools` folder beside their config.tom
 
 from __future__ import annotations
 
-import importlib.util
+import importlib
 import inspect
 import re
-import sys
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -159,14 +158,6 @@ def _tools_of(module: Any) -> dict[str, Tool]:
 
 
 def _import_file(path: Path) -> Any:
-    name = f"user_tools_{path.stem}"
-    spec = importlib.util.spec_from_file_location(name, path)
-    if spec is None or spec.loader is None:
-        raise ConfigError(f"{path} is not a Python file")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module
-    try:
-        spec.loader.exec_module(module)
-    except Exception as error:  # the user's own code may raise anything
-        raise ConfigError(f"the tool file {path} failed: {type(error).__name__}: {error}") from error
-    return module
+    from agent.trust import import_file
+
+    return import_file(path, f"user_tools_{path.stem}", "tool file")

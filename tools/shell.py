@@ -24,9 +24,9 @@ from agent.secret_shapes import looks_secret
 from tools.output import Output
 from tools.registry import ToolContext, tool
 
-GRACE = 0.3
+GRACE = 0.2
 """Seconds between SIGTERM and SIGKILL. Short, because a person who presses Ctrl-C waits for it."""
-DRAIN = 0.2
+DRAIN = 0.1
 """Seconds in which what is left in the pipe is read after the command has ended."""
 OUTPUT_LIMIT = 8_000_000
 """Bytes of output after which a command is ended; less than what read_file reads."""
@@ -86,9 +86,11 @@ async def _run(context: ToolContext, command: str, seconds: float, output: Outpu
             env=scrubbed(dict(os.environ), context.redactor),
             start_new_session=True,
         )
-    except (OSError, ValueError) as error:
+    except BaseException as error:
         os.close(reading)
-        raise ToolError(f"the command could not be started: {error}") from None
+        if isinstance(error, OSError | ValueError):
+            raise ToolError(f"the command could not be started: {error}") from None
+        raise
     finally:
         os.close(writing)
     reader = asyncio.create_task(_read(reading, output))
@@ -133,9 +135,31 @@ async def _read(reading: int, output: Output) -> bool:
     try:
         while room > 0 and (data := await stream.read(CHUNK)):
             room -= len(data)
-            # Shielded: a chunk that a thread is working on is finished before the output is closed.
-            await _finish(asyncio.to_thread(output.add, decoder.decode(data)))
+            output.add(decoder.decode(data))
         output.add(decoder.decode(b"", final=True))
     finally:
         transport.close()
     return room > 0
+
+
+async def _end_group(process: asyncio.subprocess.Process) -> None:
+    """End the whole process group, with SIGTERM first. Even if this is cancelled itself, nothing is left running."""
+    try:
+        _signal(process.pid, signal.SIGTERM)
+        for _ in range(int(GRACE / 0.01)):
+            if not _signal(process.pid, 0):
+                break
+            await asyncio.sleep(0.01)
+    finally:
+        _signal(process.pid, signal.SIGKILL)
+    with suppress(TimeoutError):  # a process that the kernel holds (a dead network disk) does not hold the run
+        await asyncio.wait_for(process.wait(), 1)
+
+
+def _signal(group: int, number: int) -> bool:
+    """Send a signal to a process group. False if nobody is there, or nobody that we may signal."""
+    try:
+        os.killpg(group, number)
+    except (ProcessLookupError, PermissionError):
+        return False
+    return True

@@ -63,7 +63,8 @@ class Conversation:
         from agent.commands import task
 
         session = self.session
-        session.workspace.allow(task.typed_paths(line, session.workspace.root))
+        for path in task.typed_paths(line, session.workspace.root):
+            session.workspace.allow_reading(path)
         answer = await task.do(session, line, model=self.model, earlier=self.turns)
         session.emit(Event("answer", "", {"text": answer}))
         self.turns += [Message("user", line), Message("assistant", answer)]
@@ -81,6 +82,7 @@ class Conversation:
 
         if not self.last_run:
             raise UsageError("there is no run to show yet")
+        self.session.store.flush()
         self._say(render(self.session.store.get(self.last_run)))
 
     def forget(self) -> None:

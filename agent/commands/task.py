@@ -225,19 +225,14 @@ async def _work_freely(
     wanted = SAVE_TO.sub("", task)
     if session.stdin is not None:
         wanted += f"\n\nStandard input:\n{session.stdin}"
-    offered = offered_tools(session.tools, active)
+    reader = skills.reader(session.skills)
+    offered = skills.allowed_tools(active, session.tools | {reader.name: reader})
     names = [skill.name for skill in active]
     schemas = [tool.schema for tool in offered.values()]
     async with Run(session, typed, route, skills=names, tools=schemas) as run:
         instructions = skills.instructions(active, session.skills)
         answer = await Loop(run, route.model, offered, instructions).answer(wanted, earlier)
     return await _save(session, answer, next(filter(None, target.groups()))) if target and answer else answer
-
-
-def offered_tools(tools: dict[str, Tool], active: Sequence[Skill]) -> dict[str, Tool]:
-    """All tools, or those that the active skills allow."""
-    allowed = {name for skill in active for name in skill.allowed_tools}
-    return {name: tool for name, tool in tools.items() if name in allowed} if allowed else tools
 
 
 async def _save(session: Session, answer: str, name: str) -> str:
@@ -262,7 +257,12 @@ async def ask_on_terminal(question: str) -> bool:
     sys.stderr.flush()
     loop = asyncio.get_running_loop()
     line: asyncio.Future[str] = loop.create_future()
-    loop.add_reader(sys.stdin.fileno(), lambda: line.done() or line.set_result(sys.stdin.readline()))
+
+    def read() -> None:
+        if not line.done():
+            line.set_result(sys.stdin.readline())
+
+    loop.add_reader(sys.stdin.fileno(), read)
     try:
         return (await line).strip().lower() in ("y", "yes")
     finally:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import datetime
 from pathlib import Path
@@ -16,19 +16,20 @@ from agent.errors import InputError, UsageError
 from agent.messages import Detail, Message, Trajectory
 
 if TYPE_CHECKING:
-    from agent.traces import TraceStore
+    from agent.traces import RunSummary, TraceStore
 
 FORMATS = ("messages", "sharegpt", "parquet", "otel")
+OUTCOMES = ("success", "failure", "unknown", "interrupted")
 
 
 def add_traces(parser: argparse.ArgumentParser) -> None:
     parser.description = "What is on record. RUN is an id, the beginning of one, or `last`."
-    parser.set_defaults(run=list_runs, limit=20, json=False, outcome=None, skill=None)
+    parser.set_defaults(run=list_runs, limit=20, json=False, outcome="", skill="")
     commands = parser.add_subparsers(metavar="list | show | search | export | delete")
     listing = commands.add_parser("list", help="the newest runs")
     listing.add_argument("--limit", type=int, default=20, metavar="N")
-    listing.add_argument("--outcome", choices=("success", "failure", "unknown"))
-    listing.add_argument("--skill", metavar="NAME")
+    listing.add_argument("--outcome", choices=OUTCOMES, default="")
+    listing.add_argument("--skill", metavar="NAME", default="")
     listing.add_argument("--json", action="store_true")
     listing.set_defaults(run=list_runs)
     show = commands.add_parser("show", help="one run, message by message")
@@ -43,8 +44,8 @@ def add_traces(parser: argparse.ArgumentParser) -> None:
     export = commands.add_parser("export", help="write runs to a file")
     export.add_argument("path", type=Path, metavar="FILE")
     export.add_argument("--format", choices=FORMATS, default="messages")
-    export.add_argument("--outcome", choices=("success", "failure", "unknown"))
-    export.add_argument("--skill", metavar="NAME")
+    export.add_argument("--outcome", choices=OUTCOMES, default="")
+    export.add_argument("--skill", metavar="NAME", default="")
     export.add_argument("--overwrite", action="store_true")
     export.set_defaults(run=export_runs)
     delete = commands.add_parser("delete", help="remove runs for good")
@@ -68,7 +69,7 @@ async def search_runs(options: argparse.Namespace) -> int:
 
 async def show_run(options: argparse.Namespace) -> int:
     with OpenStore() as store:
-        run = store.get(_resolve(store, options.id))
+        run = store.get(resolve(store, options.id))
     print(json.dumps(asdict(run), ensure_ascii=False, indent=2) if options.json else render(run))
     return 0
 
@@ -79,12 +80,10 @@ async def export_runs(options: argparse.Namespace) -> int:
     if options.path.exists() and not options.overwrite:
         raise UsageError(f"{options.path} exists", "Give --overwrite, or another name.")
 
-    def selected(store: TraceStore) -> Iterator[Trajectory]:
-        for run in store.runs(limit=None, outcome=options.outcome, skill=options.skill):
-            yield store.get(run.id)
-
     with OpenStore() as store:
-        count = export(selected(store), options.format, options.path)
+        chosen = store.runs(limit=-1, outcome=options.outcome, skill=options.skill)
+        ids = [run.id for run in reversed(chosen)]
+        count = export(store.each(ids) if ids else iter(()), options.format, options.path)
     print(f"{count} runs written to {options.path} as {options.format}")
     return 0
 
@@ -93,7 +92,7 @@ async def delete_runs(options: argparse.Namespace) -> int:
     from agent.commands import task
 
     with OpenStore() as store:
-        ids = [_resolve(store, given) for given in options.ids]
+        ids = [resolve(store, given) for given in options.ids]
         ask = task.ask_on_terminal if task.at_terminal() else None
         if not options.yes and not (ask and await ask(f"Delete {len(ids)} runs for good?")):
             raise UsageError("nothing was deleted", "Give --yes to delete without being asked.")
@@ -118,16 +117,16 @@ class OpenStore:
         self.store.close()
 
 
-def _resolve(store: TraceStore, given: str) -> str:
+def resolve(store: TraceStore, given: str) -> str:
     if given != "last":
-        return store.get(given).id
+        return store.resolve(given)
     newest = store.runs(limit=1)
     if not newest:
         raise InputError("there is no run on record yet")
     return newest[0].id
 
 
-def _print_runs(runs: list[Trajectory], as_json: bool) -> None:
+def _print_runs(runs: Sequence[RunSummary], as_json: bool) -> None:
     for run in runs:
         if as_json:
             print(json.dumps(asdict(run), ensure_ascii=False))
@@ -137,12 +136,12 @@ def _print_runs(runs: list[Trajectory], as_json: bool) -> None:
         print("no runs")
 
 
-def line(run: Trajectory) -> str:
+def line(run: RunSummary) -> str:
     """One run in one line: id, time, outcome, seconds, model, labels, task."""
     from agent.terminal import clean
 
     when = datetime.fromtimestamp(run.started).strftime("%Y-%m-%d %H:%M:%S")
-    outcome = run.outcome if run.ended else "interrupted"
+    outcome = run.outcome if run.ended else run.state
     seconds = f"{run.ended - run.started:.1f}s" if run.ended else "-"
     labels = " ".join(f"{key}={value}" for key, value in run.labels.items())
     task = " ".join(clean(run.task).split())

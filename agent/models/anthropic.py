@@ -83,13 +83,13 @@ class Anthropic:
         if tools:
             wanted["tools"] = [_tool(tool["function"]) for tool in tools]
         if any(message.role == "tool" for message in reversed(messages)):
-            # The next step sends all this again: what the server keeps costs a tenth then. One question would cost more.
+            # The next step sends all this again, and what the server kept costs a tenth then.
             wanted["cache_control"] = {"type": "ephemeral"}
 
         def attempt() -> AsyncGenerator[Delta | Reply, None]:
             return self._attempt(messages, tools, self._body(messages, wanted))
 
-        return self._server.attempts(attempt, lambda text: self._ask_for_less(text, wanted))
+        return self._server.attempts(attempt, lambda said: self._ask_for_less(said, wanted))
 
     async def count_tokens(self, messages: Sequence[Message], tools: Sequence[Json] = ()) -> int:
         """An estimate that errs high; the server's own count would cost a request a step."""

@@ -1,8 +1,8 @@
 """Messages as prompt tokens, through the chat template that the model carries.
 
-Only the template's own markers become control tokens. A text that contains `<|im_end|>` stays text: before the template is
-rendered, a character that occurs nowhere is put between its characters, so that no marker can be read in it; after
-the template's markers are found, that character is taken out again.
+Only the template's own markers become control tokens. A text that contains `<|im_end|>` stays text: before the
+template is rendered, a character that occurs nowhere is put between its characters, so that no marker can be read in
+it; after the template's markers are found, that character is taken out again.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Choosing tokens: greedy or sampled, under a grammar or free, with log-probabilities and stop texts.
 
-The grammar comes last: a token is chosen from the raw logits and only that one is tested; only when the grammar refuses it
-are the others tested, the likeliest first. Testing all 49,000 at every token nearly doubles its time. For sampling
-this changes nothing: a draw that is refused and drawn again among what is allowed has the constrained distribution.
+The grammar comes last: a token is chosen from the raw logits and only that one is tested; only when the grammar
+refuses it are the others tested, the likeliest first. Testing all 49,000 at every token nearly doubles its time. For
+sampling this changes nothing: a draw that is refused and drawn again among what is allowed is distributed just so.
 """
 
 from __future__ import annotations
@@ -225,9 +225,10 @@ def generate(
     reply = Completion(finish_reason="length")
     sequence = list(prompt)
     stream = TextStream(stop, emit)
+    context.begin(sequence)
     with Grammar(context, gbnf) if gbnf else nullcontext() as grammar:
         while len(reply.token_ids) < max_tokens:
-            context.load(sequence)
+            context.advance(sequence)
             logits = context.logits()
             token = picker.pick(logits, grammar)
             if context.is_eog(token):
@@ -253,7 +254,7 @@ def logprob(logits: Logits, token: int) -> float:
 
 
 def _is_complete(grammar: Grammar, text: str) -> bool:
-    """Whether nothing but an end can follow: JSON that opened with a bracket or quote ends by itself, a number does not."""
+    """Whether nothing but an end can follow: JSON that opened with a bracket or quote ends by itself, a number not."""
     return text[:1] in ("{", "[", '"') and text[-1:] in ("}", "]", '"') and grammar.may_end()
 
 

@@ -100,7 +100,7 @@ async def _fetch(client: httpx.AsyncClient, url: str, partial: Path, consent: Co
     """Append what is missing to `partial`, following redirects by hand so that each host is asked about."""
     for _ in range(MOST_REDIRECTS):
         await consent.require(f"net:{urlsplit(url).hostname}", f"download {NAME} ({SIZE // 1_000_000} MB) from {url}")
-        done = partial.stat().st_size if partial.exists() else 0
+        done = await asyncio.to_thread(_size, partial)
         if done == SIZE:
             return
         headers = {"Range": f"bytes={done}-"} if 0 < done < SIZE else {}
@@ -113,6 +113,10 @@ async def _fetch(client: httpx.AsyncClient, url: str, partial: Path, consent: Co
             await _append(response, partial, done if response.status_code == 206 else 0, progress)
             return
     raise ModelUnavailable(f"{url} redirects more than {MOST_REDIRECTS} times", FIX)
+
+
+def _size(path: Path) -> int:
+    return path.stat().st_size if path.exists() else 0
 
 
 async def _append(response: httpx.Response, partial: Path, done: int, progress: Progress) -> None:

@@ -12,7 +12,7 @@ import ctypes
 import os
 import queue
 import threading
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 MOST_THREADS = 8
 """More threads than this make a small model slower: they wait for each other after every operation."""
+
+RUN, HALT = b"\0", b"\1"
 
 Emit = Callable[[Any], None]
 Work = Callable[["Context", Emit], Any]
@@ -76,7 +78,7 @@ class Engine:
         self._thread = threading.Thread(target=self._serve, name=f"llama.cpp {path.name}", daemon=True)
         self._started = False
 
-    async def run(self, work: Work) -> AsyncIterator[Any]:
+    async def run(self, work: Work) -> AsyncGenerator[Any, None]:
         """Run `work(context, emit)` in the thread, after what came before it; yield what it emits, then its result.
 
         Closing this iterator early, or cancelling the task that reads it, stops the work within milliseconds.
@@ -99,7 +101,7 @@ class Engine:
         """End the thread and free the model. Returns when it has ended."""
         with self._lock:
             self._stopping = True
-            self._abort[0] = 1
+            self._abort[0] = HALT
         self._jobs.put(None)
         if self._started:
             self._thread.join(5)
@@ -113,7 +115,7 @@ class Engine:
         with self._lock:
             job.cancelled = True
             if self._current is job:
-                self._abort[0] = 1
+                self._abort[0] = HALT
 
     def _serve(self) -> None:
         context = self._load()
@@ -143,7 +145,7 @@ class Engine:
 
         with self._lock:
             self._current = job
-            self._abort[0] = int(job.cancelled or self._stopping)
+            self._abort[0] = HALT if job.cancelled or self._stopping else RUN
 
         def emit(item: Any) -> None:
             job.put("item", item)

@@ -1,4 +1,4 @@
-"""Filling a template: fixed texts are evaluated in one go and never sampled, each hole is generated under its grammar."""
+"""Filling a template: fixed texts are evaluated in one go, never sampled; each hole is generated under its grammar."""
 
 from __future__ import annotations
 
@@ -45,6 +45,7 @@ def fill(
         raise ContextOverflow(len(prompt) + sum(costs), context.limit)
     reply = Completion()
     sequence = list(prompt)
+    context.begin(sequence)
     for number, piece in enumerate(template):
         if isinstance(piece, Fixed):
             text = piece.text
@@ -83,7 +84,7 @@ def _fill_hole(context: Context, sequence: list[int], hole: Hole, picker: Picker
     data = b""
     with Grammar(context, hole.gbnf) as grammar:
         for _ in range(limit):
-            context.load(sequence)
+            context.advance(sequence)
             logits = context.logits()
             token = picker.pick(logits, grammar)
             if context.is_eog(token):
@@ -117,11 +118,11 @@ def _close(context: Context, sequence: list[int], start: int, hole: Hole, reply:
 
 
 def _endings(text: str, close: str) -> Iterator[str]:
-    """The ways to end an unfinished piece, the best first: as a whole sentence, at the last whole word, ever shorter."""
+    """The ways to end an unfinished piece, the best first: as a sentence, at the last whole word, ever shorter."""
     if SENTENCE_END.search(text):
         yield text + close
     for space in reversed([match.start() for match in re.finditer(r"\s+", text)]):
-        stem = text[:space].rstrip(" ,;:([-–—\\")
+        stem = text[:space].rstrip(" ,;:([-\\")
         if stem and not SENTENCE_END.search(stem):
             yield stem + "." + close
         if stem:

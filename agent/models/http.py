@@ -49,15 +49,15 @@ class Failure(Exception):
         error: what is raised if the attempt is not repeated.
         retry: whether the same request may go better later.
         after: seconds that the server asked to wait.
-        text: all that the server said.
+        said: the server's own sentence; empty if it said nothing.
     """
 
-    def __init__(self, error: ModelError, *, retry: bool = False, after: float | None = None, text: str = "") -> None:
+    def __init__(self, error: ModelError, *, retry: bool = False, after: float | None = None, said: str = "") -> None:
         super().__init__(error.message)
         self.error = error
         self.retry = retry
         self.after = after
-        self.text = text
+        self.said = said
 
 
 class Server:
@@ -109,13 +109,13 @@ class Server:
             await client.aclose()
 
     async def attempts(
-        self, attempt: Callable[[], AsyncGenerator[T, None]], ask_for_less: Callable[[str], bool] = lambda text: False
+        self, attempt: Callable[[], AsyncGenerator[T, None]], ask_for_less: Callable[[str], bool] = lambda said: False
     ) -> AsyncGenerator[T, None]:
         """Run an attempt, and run it again where that may help and nothing of it has been passed on.
 
         Args:
             attempt: makes the iterator of one request's pieces; it raises Failure.
-            ask_for_less: given what a server said; True if the next attempt leaves something out that the server
+            ask_for_less: given the server's sentence; True if the next attempt leaves something out that the server
                 refused. Such an attempt is made at once and is not counted as a retry.
 
         Raises:
@@ -133,7 +133,7 @@ class Server:
             except Failure as failure:
                 if started:
                     raise _cut(failure.error) from None
-                if not ask_for_less(failure.text or failure.error.message):
+                if not (failure.said and ask_for_less(failure.said)):
                     if not failure.retry or retried >= self.retries:
                         raise failure.error from None
                     wait = _wait(retried, failure.after)
@@ -187,32 +187,32 @@ class Server:
         said = f"{self.name} answered {status}: {sentence}"
         after = retry_after(headers.get("retry-after", ""))
         if overflow := _overflow(sentence):
-            return Failure(overflow, text=text)
+            return Failure(overflow, said=sentence)
         if "insufficient_quota" in text:
-            return Failure(ModelRefused(said, "The account has no credit left."), text=text)
+            return Failure(ModelRefused(said, "The account has no credit left."), said=sentence)
         if status in RETRIED or status >= 500:
             return Failure(
-                ModelUnavailable(said, "Try again later, or use another model."), retry=True, after=after, text=text
+                ModelUnavailable(said, "Try again later, or use another model."), retry=True, after=after, said=sentence
             )
         if status in (401, 403):
             hint = f"Check the key in {self._key_name}." if self._key_name else "The server wants other credentials."
-            return Failure(ModelRefused(said, hint), text=text)
+            return Failure(ModelRefused(said, hint), said=sentence)
         if status == 404:
-            return Failure(ModelUnavailable(said, self._missing), text=text)
+            return Failure(ModelUnavailable(said, self._missing), said=sentence)
         if 300 <= status < 400:
-            return Failure(ModelUnavailable(said, "The address has moved: set the new one."), text=text)
+            return Failure(ModelUnavailable(said, "The address has moved: set the new one."), said=sentence)
         hint = "Set models.protocol to json or text." if "tool" in sentence.lower() else ""
-        return Failure(ModelRefused(said, hint), text=text)
+        return Failure(ModelRefused(said, hint), said=sentence)
 
     def said_in_stream(self, text: str) -> Failure:
         """The failure for an error that came inside a stream whose status was 200."""
         sentence = self.scrub(sentence_in(text)) or "no reason given"
         if overflow := _overflow(sentence):
-            return Failure(overflow, text=text)
+            return Failure(overflow, said=sentence)
         return Failure(
             ModelCut(f"{self.name} reported an error in its reply: {sentence}", "Try again, or use another model."),
             retry=True,
-            text=text,
+            said=sentence,
         )
 
     def cut(self, what: str) -> Failure:

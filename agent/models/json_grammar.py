@@ -1,9 +1,9 @@
 """A JSON schema as a llama.cpp grammar (GBNF), loudly: what cannot be expressed is an error, never free JSON.
 
-Structure is enforced: types, properties in the schema's order, required ones, enum and const, alternatives, references,
-lengths and counts, the bounds of small integers. `pattern`, `format`, `multipleOf`, `uniqueItems` and wide bounds are not: a
-reply is validated after decoding in any case. Of whitespace only one space after a comma or colon is allowed, which
-keeps a model from running away in blanks, and strings hold no raw control characters, as JSON demands.
+Structure is enforced: types, properties in the schema's order, required ones, enum and const, alternatives,
+references, lengths and counts, the bounds of small integers. `pattern`, `format`, `multipleOf`, `uniqueItems` and wide
+bounds are not: a reply is validated after decoding in any case. Of whitespace only one space after a comma or colon is
+allowed, which keeps a model from running away in blanks, and strings hold no raw control characters, as JSON demands.
 """
 
 from __future__ import annotations

@@ -27,17 +27,25 @@ BATCH = 512
 FIRST_CONTEXT = 2048
 """Tokens of the first KV cache. It grows when a request needs more: 8192 at once cost 60 ms and 140 MB."""
 ABORTED = 2
+NO_FLASH_ATTENTION = 0
+"""On a CPU it decodes slower (45 ms a token against 25 behind 3,500 tokens), and what it computes depends on how the
+tokens were cut into batches; without it any batch of two or more gives the same bits."""
 CHATML = (
     "{% for message in messages %}<|im_start|>{{ message['role'] }}\n{{ message['content'] }}<|im_end|>\n{% endfor %}"
     "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
 )
 
-_libc = ctypes.CDLL(None)
+
+def _c_function(name: str) -> int:
+    """The address of a function of the C library."""
+    return ctypes.cast(getattr(ctypes.CDLL(None), name), ctypes.c_void_p).value or 0
+
+
 # llama.cpp calls the abort callback after every node of the graph (about 900 a token). A Python function would take the
 # interpreter's lock each time; strlen of the flag's two bytes answers the same question in C: 0, or 1 once it is set.
-_ABORT = llama.ggml_abort_callback(ctypes.cast(_libc.strlen, ctypes.c_void_p).value)
+_ABORT = llama.ggml_abort_callback(_c_function("strlen"))
 # The same for the log: abs(level) does nothing, and cannot fail while the interpreter shuts down.
-_SILENT = llama.llama_log_callback(ctypes.cast(_libc.abs, ctypes.c_void_p).value)
+_SILENT = llama.llama_log_callback(_c_function("abs"))
 
 
 class Stopped(Exception):
@@ -73,6 +81,7 @@ class Context:
         self.limit = min(limit, llama.llama_model_n_ctx_train(self._model))
         self.tokens: list[int] = []
         """What the KV cache holds, oldest first."""
+        self._batched = 0
         self.evaluated = 0
         """Tokens evaluated since the model was loaded."""
         self._threads = 1
@@ -144,6 +153,7 @@ class Context:
         params = llama.llama_context_default_params()
         params.n_ctx, params.n_batch, params.n_ubatch = self._size, BATCH, BATCH
         params.n_outputs_max = 1
+        params.flash_attn_type = NO_FLASH_ATTENTION
         params.n_threads = params.n_threads_batch = self._threads
         params.no_perf = True
         params.abort_callback = _ABORT
@@ -154,6 +164,7 @@ class Context:
             raise ModelError(f"llama.cpp made no context of {size} tokens", "Set models.context lower.")
         self._memory = llama.llama_get_memory(self._context)
         self.tokens = []
+        self._batched = 0
         adapter, self._adapter = self._adapter, None
         self.use_adapter(adapter)
 
@@ -163,30 +174,35 @@ class Context:
             self._threads = count
             llama.llama_set_n_threads(self._context, count, count)
 
-    def load(self, tokens: Sequence[int]) -> None:
-        """Make the KV cache hold exactly these tokens, and their last one's logits ready.
+    def begin(self, prompt: list[int]) -> None:
+        """Keep of the KV cache what a new prompt shares with it, so that this is not evaluated again.
 
-        What the cache shares with them is not evaluated again.
+        A token evaluated alone comes out slightly different from one in a batch (other kernels), so only what was
+        evaluated in batches is kept and at least two tokens are left: a reply is then the same, to the bit, whatever
+        was asked before.
+        """
+        self._rewind(max(0, min(shared_prefix(self.tokens, prompt), self._batched, len(prompt) - 2)))
+
+    def advance(self, sequence: list[int]) -> None:
+        """Make the KV cache hold exactly these tokens, of which it may hold a part, and the last one's logits ready.
 
         Raises:
             Stopped: the abort flag was set.
             ModelError: llama.cpp failed.
         """
-        wanted = list(tokens)
-        keep = min(shared_prefix(self.tokens, wanted), len(wanted) - 1)
-        if keep < len(self.tokens):
-            self._rewind(keep)
-        for start in range(len(self.tokens), len(wanted), BATCH):
-            self._evaluate(wanted[start : start + BATCH])
+        self._rewind(min(shared_prefix(self.tokens, sequence), len(sequence) - 1))
+        while left := len(sequence) - len(self.tokens):
+            count = BATCH - 1 if left == BATCH + 1 else min(left, BATCH)
+            self._evaluate(sequence[len(self.tokens) : len(self.tokens) + count])
 
     def logits(self) -> Logits:
-        """The raw logits after the last token, one a vocabulary entry: a view that the next `load` overwrites."""
+        """The raw logits after the last token, one a vocabulary entry: a view that the next `advance` overwrites."""
         pointer = llama.llama_get_logits_ith(self._context, -1)
         row = self._row.from_address(ctypes.addressof(pointer.contents))
         return np.frombuffer(row, dtype=np.float32)
 
     def use_adapter(self, path: Path | None) -> None:
-        """Switch to this LoRA adapter, or to the bare model. What the KV cache held is forgotten: it was another model's.
+        """Switch to this LoRA adapter, or to the bare model, and forget what the KV cache held: it was another model's.
 
         Raises:
             ModelUnavailable: the adapter does not load, or belongs to another base.
@@ -205,6 +221,7 @@ class Context:
         """Empty the KV cache."""
         llama.llama_memory_clear(self._memory, True)
         self.tokens = []
+        self._batched = 0
 
     def close(self) -> None:
         """Give the memory back. The model's adapters go with it."""
@@ -227,8 +244,12 @@ class Context:
         return self._adapters[key]
 
     def _rewind(self, keep: int) -> None:
+        """Forget all but the first tokens."""
+        if keep == len(self.tokens):
+            return
         if llama.llama_memory_seq_rm(self._memory, 0, keep, -1):
             del self.tokens[keep:]
+            self._batched = min(self._batched, keep)
         else:  # recurrent models cannot take back a part
             self.forget()
 
@@ -236,10 +257,13 @@ class Context:
         array = (llama.llama_token * len(tokens))(*tokens)
         code = llama.llama_decode(self._context, llama.llama_batch_get_one(array, len(tokens)))
         if code:
-            self._rewind(len(self.tokens))
+            if not llama.llama_memory_seq_rm(self._memory, 0, len(self.tokens), -1):
+                self.forget()
             if code == ABORTED:
                 raise Stopped
             raise ModelError(f"llama.cpp stopped with code {code} after {len(self.tokens)} tokens")
+        if len(tokens) > 1 and self._batched == len(self.tokens):
+            self._batched += len(tokens)
         self.tokens += tokens
         self.evaluated += len(tokens)
 

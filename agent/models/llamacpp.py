@@ -78,8 +78,8 @@ class LlamaCpp:
     ) -> AsyncIterator[Delta | Reply]:
         """Generate one reply; see `Model.chat`.
 
-        With a template `finish_reason` is `length` if a hole had to be closed by force, and tokens that were forced have
-        the log-probability 0 (they count as completion tokens; `mean_logprob` leaves them out).
+        With a template `finish_reason` is `length` if a hole had to be closed by force, and tokens that were forced
+        have the log-probability 0 (they count as completion tokens; `mean_logprob` leaves them out).
 
         Raises:
             ContextOverflow: prompt and a short reply, or the whole template, do not fit; nothing was evaluated.

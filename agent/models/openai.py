@@ -89,7 +89,7 @@ class OpenAI:
         def attempt() -> AsyncGenerator[Delta | Reply, None]:
             return self._attempt(messages, tools, self._body(messages, wanted))
 
-        return self._server.attempts(attempt, lambda text: self._ask_for_less(text, wanted))
+        return self._server.attempts(attempt, lambda said: self._ask_for_less(said, wanted))
 
     async def count_tokens(self, messages: Sequence[Message], tools: Sequence[Json] = ()) -> int:
         """An estimate that errs high: the protocol cannot be asked."""

@@ -21,8 +21,9 @@ REMEMBERED = 20_000
 """Messages whose rendering is kept; beyond it, all are forgotten and rendered again as they come."""
 MESSAGE_OVERHEAD = 8
 """Tokens of role markers around one message; chat templates take 3 to 7."""
-_SINGLES = bytes(range(0x21, 0x41)) + bytes(range(0x5B, 0x61)) + bytes(range(0x7B, 0x7F))
-"""Digits and ASCII punctuation: tokenizers often give each a token of its own."""
+_LETTERS = bytes([*range(0x21), *range(0x41, 0x5B), *range(0x61, 0x7B), 0x7F])
+_PUNCTUATION = bytes([*range(0x21, 0x30), *range(0x3A, 0x41), *range(0x5B, 0x61), *range(0x7B, 0x7F)])
+_BEYOND_ASCII = bytes(range(0x80, 0x100))
 
 
 def dumps(value: Any) -> bytes:
@@ -33,12 +34,17 @@ def dumps(value: Any) -> bytes:
 def estimate_tokens(text: str) -> int:
     """How many tokens a text takes, rather too many than too few.
 
-    Two tokens for three digits or punctuation marks, one for three other UTF-8 bytes. On prose, code, JSON and
-    Chinese that is between 1.1 and 2 times what the tokenizers of small models count.
+    UTF-8 bytes by kind: a token is three ASCII letters or spaces, 1.5 punctuation marks, or 1.4 bytes beyond ASCII, and
+    a digit is 1.2 tokens. Against the embedded model's tokenizer that is 1 to 1.7 times too many on prose, code, JSON,
+    numbers and Chinese; larger vocabularies need fewer tokens still.
     """
     data = text.encode("utf-8", "replace")
-    plain = len(data.translate(None, _SINGLES))
-    return math.ceil(plain / 3 + (len(data) - plain) / 1.5)
+    size = len(data)
+    letters = size - len(data.translate(None, _LETTERS))
+    punctuation = size - len(data.translate(None, _PUNCTUATION))
+    beyond = 0 if text.isascii() else size - len(data.translate(None, _BEYOND_ASCII))
+    digits = size - letters - punctuation - beyond
+    return math.ceil(letters / 3 + punctuation / 1.5 + beyond / 1.4 + digits * 1.2)
 
 
 class Renderings:

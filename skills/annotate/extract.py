@@ -20,13 +20,14 @@ INSTEAD = "Give a file that holds only the abstract, paste the abstract as text,
 
 _ABSTRACT = re.compile(
     r"^[ \t]*(?P<open>#{1,6}[ \t]*[*_]{0,3}|[*_]{2,3})?(?:\d+\.?[ \t]+)?(?P<word>A[ ]?B[ ]?S[ ]?T[ ]?R[ ]?A[ ]?C[ ]?T)"
-    r"(?P<after>[ \t]*[:.—–-]?[*_]{0,3}[:.—–-]?[ \t]*)(?P<rest>.*)$",
+    r"(?P<after>[ \t]*[:.\u2014\u2013-]?[*_]{0,3}[:.\u2014\u2013-]?[ \t]*)(?P<rest>.*)$",
     re.IGNORECASE | re.MULTILINE,
 )
 _SECTION = re.compile(
     r"""^[ \t]*(?:
-        [#*_ ]*(?:(?:\d{1,2}|[IVX]{1,4})[.)]?\s+)?[*_]*(?:introduction|i\ n\ t\ r\ o\ d\ u\ c\ t\ i\ o\ n)[*_]*[.:]?[*_]*[ \t]*$
-      | [#*_ ]*(?-i:Key[ ]?[Ww]ords|KEY[ ]?WORDS)(?:[*_]*[ \t]*[:.—–-]|[*_]*[ \t]*$|[ \t]+(?-i:[A-Z]))
+        [#*_ ]*(?:(?:\d{1,2}|[IVX]{1,4})[.)]?\s+)?[*_]*
+            (?:introduction|i\ n\ t\ r\ o\ d\ u\ c\ t\ i\ o\ n)[*_]*[.:]?[*_]*[ \t]*$
+      | [#*_ ]*(?-i:Key[ ]?[Ww]ords|KEY[ ]?WORDS)(?:[*_]*[ \t]*[:.\u2014\u2013-]|[*_]*[ \t]*$|[ \t]+(?-i:[A-Z]))
       | [#*_ ]*(?:index[ ]terms|ccs[ ]concepts|general[ ]terms|acm[ ]reference[ ]format|categories[ ]and[ ]subject)\b
       | (?-i:(?:1|I)[.)]?[ \t]+[A-Z][^.]{2,60}$)
       | (?-i:[A-Z][A-Z \t&-]{5,50}$)
@@ -37,7 +38,7 @@ _HEADING = re.compile(r"^(?:#{1,6}[ \t]+\S.*|\S.*\n(?:={3,}|-{3,})[ \t]*)$", re.
 _FRONT_MATTER = re.compile(r"\A---[ \t]*\n(.*?)\n(?:---|\.\.\.)[ \t]*(?:\n|\Z)", re.DOTALL)
 _FURNITURE = re.compile(r"^[ \t]*(?:\d{1,4}|arXiv:\d{4}\.\d{4,5}.*)[ \t]*$", re.MULTILINE)
 _LIGATURES = str.maketrans(
-    {"ﬀ": "ff", "ﬁ": "fi", "ﬂ": "fl", "ﬃ": "ffi", "ﬄ": "ffl", "ﬅ": "st", "ﬆ": "st", "\u00ad": ""}
+    {"\ufb00": "ff", "\ufb01": "fi", "\ufb02": "fl", "\ufb03": "ffi", "\ufb04": "ffl", "\u00ad": ""}
 )
 
 
@@ -153,7 +154,7 @@ def _is_heading(match: re.Match[str], text: str) -> bool:
         return True
     if (match["open"] or "").startswith("#"):
         return False
-    if any(mark in after for mark in ":.—–") or (after.startswith("-") and after.endswith(" ")):
+    if any(mark in after for mark in ":.\u2014\u2013") or (after.startswith("-") and after.endswith(" ")):
         return True
     run_in = word[0].isupper() and after.strip(" \t") == "" and after != "" and rest[0].isupper()
     return run_in and len(rest) >= 40 and bool(text[: match.start()].strip())

@@ -84,7 +84,7 @@ class Framework(BaseModel):
                 return move
         raise KeyError(key)
 
-    def schema(self) -> Json:
+    def reply_schema(self) -> Json:
         """The JSON schema of an annotation, for models that take one instead of a grammar."""
         return {
             "type": "object",
@@ -134,7 +134,8 @@ def read(path: Path) -> Framework:
 
 
 def _problem(path: Path, error: ValidationError) -> str:
-    first = error.errors()[0]
+    errors = error.errors()
+    first = next((entry for entry in errors if entry["type"] == "extra_forbidden"), errors[0])
     key = re.sub(r"\.(\d+)", r"[\1]", ".".join(str(part) for part in first["loc"]))
     if first["type"] == "extra_forbidden":
         return f"the framework file {path}: there is no key {key!r}"

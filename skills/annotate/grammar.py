@@ -61,6 +61,7 @@ def template(
     """
     chunks = _chunks(abstract, grounding)
     chunk_rules = chunks.rules()
+    made: dict[tuple[int, int, bool, str], str] = {}
     pieces: list[Fixed | Hole] = []
     literal = "{"
     for number, move in enumerate(framework.moves, start=1):
@@ -68,8 +69,10 @@ def template(
         kept = (keep or {}).get(move.key)
         if kept is None:
             most = min(move.max_words, max(move.min_words, math.ceil(max_move_tokens * WORDS_PER_TOKEN)))
-            gbnf = _move_rules(move, framework.absent, close, most, chunks) + chunk_rules
-            pieces += [Fixed(f'{literal}"{move.key}": "'), Hole(gbnf, close, max_move_tokens)]
+            kind = (move.min_words, most, move.required, close)
+            if kind not in made:
+                made[kind] = _move_rules(move, framework.absent, close, most, chunks) + chunk_rules
+            pieces += [Fixed(f'{literal}"{move.key}": "'), Hole(made[kind], close, max_move_tokens)]
             literal = " "
         else:
             literal += f'"{move.key}": {json.dumps(kept, ensure_ascii=False)[:-1]}{close} '
@@ -112,7 +115,8 @@ class _Chunks:
         if self.words is not None:
             number = " | number" if self.numbers else ""
             endings = " | ".join(f"{_literal(ending)} v" for ending in ENDINGS)
-            lines += [f"word ::= {_alternatives(self.words)}", f'v ::= o t{number} | ""', f"x ::= v | {endings}"]
+            lines += [f'v ::= o t{number} | ""', f"x ::= v | {endings}", f"word ::= {self._branches('')}"]
+            lines += [f"b{place} ::= {_branch(key, child)}" for place, (key, child) in enumerate(self.words.items())]
         return "\n".join(lines) + "\n"
 
     def starts(self, without: str, after: str = "") -> str:
@@ -128,8 +132,8 @@ class _Chunks:
             found += ["number"] if self.numbers else []
         if self.words is None:
             return " | ".join(found)
-        if not without:
-            return " | ".join([*found, "word"])
+        if not after:
+            return " | ".join([*found, self._branches(without)])
         for node in _reached(self.words, after):
             rest = {key: child for key, child in node.items() if key != END and not set(key) & set(without)}
             found += [_alternatives(rest)] if rest else []
@@ -140,6 +144,11 @@ class _Chunks:
     def may_end(self, letters: str) -> bool:
         """Whether a chunk may end after these letters, at its start."""
         return bool(letters) and (self.words is None or any(END in node for node in _reached(self.words, letters)))
+
+    def _branches(self, without: str) -> str:
+        """The words by their first letters: the rules `b0`, `b1`, ..."""
+        keys = enumerate(self.words or ())
+        return " | ".join(f"b{place}" for place, key in keys if not set(key) & set(without))
 
     def _ordinary(self, without: str = "") -> str:
         if self.plain is None:
@@ -180,15 +189,20 @@ def _reached(trie: Trie, letters: str) -> list[Trie]:
 
 def _alternatives(trie: Trie) -> str:
     """A trie as an expression in parentheses; each word is followed by the rules under its END."""
-    found = list(trie.get(END, ()))
-    for key, child in trie.items():
-        if key != END:
-            text = _literal(key) if len(key) == 1 else f"[{_inside(key)}]"
-            while len(child) == 1 and END not in child:
-                ((letter, child),) = child.items()
-                text += f" {_literal(letter)}"
-            found.append(f"{text} {_alternatives(child)}")
+    found = [*trie.get(END, ()), *(_branch(key, child) for key, child in trie.items() if key != END)]
     return f"({' | '.join(found)})" if len(found) > 1 else found[0]
+
+
+def _branch(key: str, child: Trie) -> str:
+    """One edge of a trie and what lies behind it; edges without a fork become one literal."""
+    text = ""
+    if len(key) > 1:
+        text = f"[{_inside(key)}] "
+        key = ""
+    while len(child) == 1 and END not in child:
+        ((letter, child),) = child.items()
+        key += letter
+    return f"{text}{_literal(key) if key else ''} {_alternatives(child)}"
 
 
 def _move_rules(move: Move, absent: str, close: str, most: int, chunks: _Chunks) -> str:

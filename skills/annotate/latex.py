@@ -7,6 +7,7 @@ import re
 from agent.errors import InputError
 from skills.annotate.extract import INSTEAD, WHOLE, Found, paragraph
 
+TIMES = "\N{MULTIPLICATION SIGN}"
 _BRACES = r"\{((?:[^{}\\]|\\.|\{(?:[^{}\\]|\\.|\{(?:[^{}\\]|\\.|\{[^{}]*\})*\})*\})*)\}"
 """A group with up to three more inside."""
 _COMMENT = re.compile(r"(?<!\\)((?:\\\\)*)%[^\n]*\n?[ \t]*")
@@ -64,7 +65,8 @@ def plain(tex: str, macros: dict[str, str] | None = None) -> str:
 
     for _ in range(5):  # macros may use macros; five levels end a circle
         for name, body in (macros or {}).items():
-            tex = re.sub(rf"\\{name}(?![A-Za-z])(?:\{{\}}|\\xspace)?", lambda _, body=body: body, tex)
+            literal = body.replace("\\", r"\\")
+            tex = re.sub(rf"\\{name}(?![A-Za-z])(?:\{{\}}|\\xspace)?", literal, tex)
     tex = re.sub(r"\\xspace(?![A-Za-z])", "", tex)
     tex = _DROPPED.sub("", tex)
     tex = re.sub(r"\\href\s*" + _BRACES + r"\s*" + _BRACES, r"\2", tex)
@@ -74,7 +76,8 @@ def plain(tex: str, macros: dict[str, str] | None = None) -> str:
         text = LatexNodes2Text(math_mode="text").latex_to_text(tex)
     except Exception:  # the parser raises whatever its tables hit on odd input; the source is still readable
         text = tex
-    text = re.sub(r"(?<=\d)\s*×(?!\s*\d)", "x", re.sub(r"(?<=\d)\s*×\s*(?=\d)", "×", str(text)))
+    text = re.sub(rf"(?<=\d)\s*{TIMES}\s*(?=\d)", TIMES, str(text))  # between two numbers the sign stays
+    text = re.sub(rf"(?<=\d)\s*{TIMES}(?!\d)", "x", text)
     return paragraph(re.sub(r"\s+([,.;:)])", r"\1", paragraph(text)))
 
 

@@ -6,7 +6,6 @@ an annotation speaks about a paper (authors, applies, covers).
 
 from __future__ import annotations
 
-from functools import cache
 from itertools import groupby
 from typing import Any
 
@@ -27,7 +26,7 @@ own per rather s same several shall she should since so some still such than tha
 these they this those three through throughout thus to together too toward towards two under unlike until up upon
 using very via was we well were what when where whereas whether which while who whom whose why will with within
 without would yet
-""".split()
+""".split()  # noqa: SIM905 (a list of quoted words says no more)
 FRAME_WORDS = """
 aim aims analyses analysis analyze analyzes applied applies apply approach argue argues article author authors based
 cause causes compare compared compares comparison concern concerned concerning concerns consider considers covered
@@ -40,7 +39,7 @@ presented presents previous prior problem propose proposed proposes provide prov
 related report reported reports research result results review reviews set show showed showing shown shows similar
 studied studies study suggest suggests support supports survey system take takes target targets task tasks test tested
 tests use used uses work works yield yields
-""".split()
+""".split()  # noqa: SIM905 (a list of quoted words says no more)
 
 
 def letter_runs(text: str) -> list[str]:
@@ -54,23 +53,17 @@ def word_trie(abstract: str) -> Trie:
     Words in small letters, or with a first capital only, may begin with either; others (LLM, TinyLlama) stand as they
     are. A word that may take a simple ending is followed by the rule `x`, others by `v`.
     """
-    trie = _common_words()
+    trie: Trie = {}
+    for word in (*FUNCTION_WORDS, *FRAME_WORDS):
+        _insert(trie, _symbols(word), "v")
     for word in sorted(set(letter_runs(abstract))):
         if len(word) > LONGEST:
             continue
         if word[1:] == word[1:].lower() and len(word[0].upper()) == 1:
             for stem in _stems(word):
-                trie = _with(trie, _symbols(stem), "x" if len(stem) >= 4 else "v")
+                _insert(trie, _symbols(stem), "x" if len(stem) >= 4 else "v")
         else:
-            trie = _with(trie, list(word), "x" if len(word) >= 3 else "v")
-    return trie
-
-
-@cache
-def _common_words() -> Trie:
-    trie: Trie = {}
-    for word in sorted({*FUNCTION_WORDS, *FRAME_WORDS}):
-        trie = _with(trie, _symbols(word), "v")
+            _insert(trie, list(word), "x" if len(word) >= 3 else "v")
     return trie
 
 
@@ -81,12 +74,14 @@ def _symbols(word: str) -> list[str]:
 
 def _stems(word: str) -> list[str]:
     """The word, and it without a simple ending, where at least four letters are left."""
-    return [word, *(word.removesuffix(end) for end in ENDINGS if word.endswith(end) and len(word) - len(end) >= 4)]
+    stems = [word.removesuffix(end) for end in ENDINGS if word.endswith(end)]
+    stems += [word.removesuffix("ies") + "y"] if word.endswith("ies") else []
+    return [word, *(stem for stem in stems if len(stem) >= 4)]
 
 
-def _with(trie: Trie, symbols: list[str], rule: str) -> Trie:
-    """The trie with one more word. Only the nodes on its way are new, so tries share the rest."""
-    if not symbols:
-        return {**trie, END: sorted({*trie.get(END, ()), rule})}
-    first, *rest = symbols
-    return {**trie, first: _with(trie.get(first, {}), rest, rule)}
+def _insert(trie: Trie, symbols: list[str], rule: str) -> None:
+    for symbol in symbols:
+        trie = trie.setdefault(symbol, {})
+    rules = trie.setdefault(END, [])
+    if rule not in rules:
+        rules.append(rule)

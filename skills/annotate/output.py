@@ -14,7 +14,7 @@ import io
 import json
 import os
 import secrets
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -22,6 +22,8 @@ from types import TracebackType
 from typing import Any
 
 from agent.errors import OutputError
+from skills.annotate.explain import explain, support
+from skills.annotate.framework import Framework
 from skills.annotate.papers import OUR_MARK, Paper
 from skills.annotate.request import Format
 
@@ -51,26 +53,25 @@ def key(abstract: str, framework: str, model: str) -> str:
     return hashlib.sha256("\0".join((abstract, framework, model)).encode()).hexdigest()
 
 
-def render(
-    rows: Sequence[tuple[Paper, Answer]],
-    form: Format,
-    moves: Sequence[str],
-    notes: Callable[[Paper, Answer], str] | None = None,
-) -> str:
+def render(rows: Sequence[tuple[Paper, Answer]], form: Format, framework: Framework, *, explained: bool = False) -> str:
     """The result as text, with a final newline.
 
     Args:
         rows: papers and their annotations, in the order of the input.
         form: md, json, jsonl or csv. In JSON one paper is an object and several are a list.
-        moves: the framework's keys, in order.
-        notes: what Markdown shows below a paper's moves, such as their support in the abstract.
+        framework: the moves, in order.
+        explained: whether each move's support in the abstract is shown too; not in CSV.
     """
     if form == "md":
-        sections = [_markdown(paper, answer, notes(paper, answer) if notes else "") for paper, answer in rows]
+        notes = [_explanation(paper, answer, framework) if explained else "" for paper, answer in rows]
+        sections = [_markdown(paper, answer, note) for (paper, answer), note in zip(rows, notes, strict=True)]
         return "\n---\n\n".join(sections) + f"\n{OUR_MARK}\n"
     if form == "csv":
-        return _csv(rows, moves)
+        return _csv(rows, framework.keys)
     objects = [_object(paper, answer) for paper, answer in rows]
+    if explained:
+        for entry, (paper, answer) in zip(objects, rows, strict=True):
+            entry["support"] = [asdict(one) for one in support(answer.annotation, paper.abstract, framework)]
     if form == "jsonl":
         return "".join(json.dumps(entry, ensure_ascii=False) + "\n" for entry in objects)
     return json.dumps(objects[0] if len(objects) == 1 else objects, ensure_ascii=False, indent=2) + "\n"
@@ -86,6 +87,10 @@ def _object(paper: Paper, answer: Answer) -> dict[str, Any]:
         "valid": answer.valid,
         "validators": list(answer.validators),
     }
+
+
+def _explanation(paper: Paper, answer: Answer, framework: Framework) -> str:
+    return "## Support\n\n" + explain(answer.annotation, paper.abstract, framework, "markdown")
 
 
 def _markdown(paper: Paper, answer: Answer, notes: str) -> str:

@@ -40,9 +40,9 @@ _ARXIV = re.compile(
     rf"(?:arxiv:\s?|(?:https?://)?(?:www\.|export\.)?arxiv\.org/(?:abs|pdf|html)/)?(?P<id>{_ARXIV_NUMBER})(?:\.pdf)?/?",
     re.IGNORECASE,
 )
-_FILLER = frozenset(
+_FILLER = (
     "annotate the a an all and of in from for please this these that paper papers abstract abstracts file files "
-    "folder arxiv my".split()
+    "folder arxiv my"
 )
 _DOCUMENT_SUFFIXES = (*PAPER_SUFFIXES, ".json", ".docx", ".doc", ".html", ".rtf", ".ps", ".epub", ".odt")
 
@@ -82,12 +82,15 @@ def parse(job: Job) -> Request:
     save_to = _target(name, session.workspace) if name else None
     folders = (session.workspace.root, Path.cwd())
     sources = _sources(rest, folders, piped=bool(session.stdin and session.stdin.strip()))
+    form = _format(name, options)
+    if form == "csv" and _flag(options, "explain"):
+        raise UsageError("--explain does not fit into CSV", "Choose Markdown, JSON or JSONL.")
     if save_to and any(Path(source.value) == save_to for source in sources if source.kind == "file"):
         raise UsageError(f"{name} is both read and saved to", "Choose another name after `save to`.")
     return Request(
         sources=tuple(sources),
         save_to=save_to,
-        format=_format(name, options),
+        format=form,
         framework=options.get("framework") or session.settings.annotate.framework,
         grounding=options.get("grounding") or session.settings.annotate.grounding,
         column=options.get("column", ""),
@@ -162,7 +165,7 @@ def _sources(rest: str, folders: Sequence[Path], *, piped: bool) -> list[Source]
     tokens = [
         token.rstrip(",").strip("\"'") if token[0] in "\"'" else token.rstrip(",") for token in _TOKEN.findall(rest)
     ]
-    words = [token for token in tokens if token.lower() not in _FILLER or _existing(token, folders)]
+    words = [token for token in tokens if token.lower() not in _FILLER.split() or _existing(token, folders)]
     found = [_source(word, folders) for word in words]
     if words and all(found):
         return [source for source in found if source]

@@ -22,11 +22,11 @@ MOST_FILES = 1000
 COVERAGE = 0.5
 """A paper is about a topic if it holds more than this share of the topic's terms."""
 _WORD = re.compile(r"[^\W_]+(?:-[^\W_]+)*")
-_GENERIC = frozenset(
+_GENERIC = (
     "a an and the of on in for to with from by at as is are how what why which about into between using via "
     "annotate survey surveys overview review reviews recent new latest paper papers technique techniques method "
     "methods approach approaches research study studies work works topic literature article articles find me "
-    "please some state art".split()
+    "please some state art"
 )
 
 
@@ -45,7 +45,7 @@ def rank(topic: str, papers: Sequence[Paper], limit: int = LIMIT) -> list[Paper]
     if it holds more than COVERAGE of the topic's terms: one common word in common is not a subject in common.
     """
     wanted = dict.fromkeys(terms(topic))
-    generic = set(terms(" ".join(_GENERIC))) | _GENERIC
+    generic = set(terms(_GENERIC))
     query = [term for term in wanted if term not in generic] or list(wanted)
     bags = [Counter(terms(f"{paper.title} {paper.abstract}")) for paper in papers]
     if not bags or not query:

@@ -18,8 +18,10 @@ from skills.annotate.framework import Framework, Move
 
 Rule = Literal["parse", "moves", "order", "empty", "absent", "length", "number", "support", "alike", "cut"]
 STOP_WORDS = frozenset(
-    "a an the of to in on for and or that this these those is are was were be been by with as at from its it their "
-    "they them which who".split()
+    """
+    a an the of to in on for and or that this these those is are was were be been by with as at from its it their they
+    them which who
+    """.split()  # noqa: SIM905 (a list of quoted words says no more)
 )
 WORD = re.compile(r"[a-z0-9][a-z0-9\-\.%]*[a-z0-9%]|[a-z0-9]")
 NUMBER = re.compile(r"\d+(?:[.,]\d+)*")
@@ -145,13 +147,14 @@ def _text(move: Move, text: Any, absent: str) -> list[Finding]:
 
 def _move(move: Move, text: str, abstract: str, framework: Framework) -> list[Finding]:
     """The rules for one stated move: its length, its numbers, its words."""
-    findings = []
+    findings = [
+        Finding("number", move.key, f"{move.key}: the number {number} is not in the abstract")
+        for number in dict.fromkeys(ungrounded(text, abstract))
+    ]
     length = len(text.split())
     if not move.min_words <= length <= move.max_words:
         limits = f"{move.min_words} to {move.max_words}"
         findings.append(Finding("length", move.key, f"{move.key} has {length} words, {limits} are allowed"))
-    for number in dict.fromkeys(ungrounded(text, abstract)):
-        findings.append(Finding("number", move.key, f"{move.key}: the number {number} is not in the abstract"))
     share = supported_share(text, abstract)
     if share < framework.min_support:
         message = f"{move.key}: the abstract supports {share:.0%} of its words, less than {framework.min_support:.0%}"
@@ -161,8 +164,8 @@ def _move(move: Move, text: str, abstract: str, framework: Framework) -> list[Fi
 
 def _alike(texts: Mapping[str, str], framework: Framework) -> list[Finding]:
     """Pairs of stated moves that say the same; the finding is the later one's."""
-    found = []
-    for first, second in combinations(texts, 2):
-        if token_f1(texts[first], texts[second]) > framework.max_alike:
-            found.append(Finding("alike", second, f"{second} repeats {first}"))
-    return found
+    return [
+        Finding("alike", second, f"{second} repeats {first}")
+        for first, second in combinations(texts, 2)
+        if token_f1(texts[first], texts[second]) > framework.max_alike
+    ]

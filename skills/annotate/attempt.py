@@ -1,0 +1,206 @@
+"""One paper, annotated: ask, check, try once more, hand over to a stronger model; every attempt is on record.
+
+The record of a paper is one run: the system message, the abstract, and each attempt as an assistant message. An
+attempt that broke a rule is marked `rejected`, the one that then kept them all `chosen`. Where the retry told the model
+what was wrong, that message stands between them; otherwise every attempt answers the same two messages.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from agent.config import Grounding
+from agent.errors import ContextOverflow, ModelError
+from agent.messages import Json, Message
+from agent.models.base import Capabilities, Reply
+from agent.run import Run, detail_of
+from skills.annotate.framework import Framework
+from skills.annotate.grammar import template
+from skills.annotate.papers import Paper
+from skills.annotate.validate import Finding, check, parse
+from skills.registry import Job
+
+RETRY_TEMPERATURE = 0.7
+RETRY_SEED = 1
+KEY_TOKENS = 16
+"""Room for a move's key and punctuation, in tokens, where no template counts them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Annotated:
+    """A paper's annotation.
+
+    Args:
+        annotation: the framework's keys in order; a move that no attempt gave is empty.
+        valid: whether every validator passed.
+        findings: what they said, if not.
+        model: the exact model that wrote it.
+        run_id: its run on record.
+        attempts: how many replies it took.
+    """
+
+    annotation: dict[str, str]
+    valid: bool
+    findings: tuple[Finding, ...]
+    model: str
+    run_id: str
+    attempts: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Attempt:
+    found: dict[str, Any]
+    findings: list[Finding]
+    reply: Reply
+
+    @property
+    def good(self) -> dict[str, str]:
+        """The moves that broke no rule, unless the whole did."""
+        broken = {finding.move for finding in self.findings}
+        return {} if "" in broken else {key: text for key, text in self.found.items() if key not in broken}
+
+
+def prompt(framework: Framework, abstract: str) -> list[Message]:
+    """What the model is asked. All that is the same for every paper comes first, so that it is evaluated once.
+
+    Args:
+        framework: the moves.
+        abstract: the text to annotate.
+
+    Returns:
+        A system and a user message.
+    """
+    questions = "\n".join(f"{move.key}: {move.question}" for move in framework.moves)
+    rules = f'Where it says nothing, write "{framework.absent}" Reply with one JSON object with these keys:'
+    return [Message("system", f"{framework.instructions} {rules}\n{questions}"), Message("user", abstract)]
+
+
+async def annotate(
+    job: Job, paper: Paper, framework: Framework, *, grounding: Grounding, parent_id: str = "", task: str
+) -> Annotated:
+    """Annotate one paper and record how it went.
+
+    Args:
+        job: the session and the route: who is asked first, and who takes over.
+        paper: its abstract is all that the model sees.
+        framework: the moves.
+        grounding: the level, for models that take a grammar.
+        parent_id: the run that this one is a part of.
+        task: what the record calls it.
+
+    Returns:
+        The annotation that kept all rules, or the best one with what is wrong with it.
+
+    Raises:
+        ContextOverflow: the abstract does not fit; the hint names the paper.
+        ModelError: the first model failed. Where a later attempt fails so, the ones before it stand.
+    """
+    messages = prompt(framework, paper.abstract)
+    names = [skill.name for skill in job.skills]
+    async with Run(job.session, task, job.route, skills=names, parent_id=parent_id, messages=messages) as run:
+        work = _Work(run, framework, paper, grounding, messages)
+        best = await _try_all(work, job.route.model, job.route.escalation)
+        broken = {finding.move for finding in best.findings}
+        score = 0.0 if "" in broken else 1 - len(broken & set(framework.keys)) / len(framework.keys)
+        valid = not best.findings
+        run.finish("success" if valid else "failure", "answer" if valid else _told(best.findings), score)
+        annotation = _in_order(best.found, framework)
+        return Annotated(annotation, valid, tuple(best.findings), best.reply.model, run.id, work.count)
+
+
+async def _try_all(work: _Work, address: str, escalation: str) -> _Attempt:
+    """The first attempt that keeps all rules, else the one that breaks the fewest."""
+    try:
+        attempts = [await work.ask(address)]
+    except ContextOverflow as error:
+        hint = f"{work.paper.source} is too long for {address}: give its abstract alone, or raise models.context."
+        raise ContextOverflow(error.needed, error.limit, hint) from None
+    for next_address in (address, escalation):
+        if not attempts[-1].findings or not next_address:
+            break
+        work.run.emit("notice", text=f"{work.paper.source}: {_told(attempts[-1].findings)}; {next_address} tries again")
+        try:
+            attempts.append(await work.ask(next_address, attempts[-1] if next_address == address else None))
+        except ModelError as error:
+            work.run.emit("notice", text=f"{work.paper.source}: {error.message}; what came before it stands")
+    return min(attempts, key=lambda attempt: len(attempt.findings))
+
+
+@dataclass(slots=True)
+class _Work:
+    """One paper's run while it goes on."""
+
+    run: Run
+    framework: Framework
+    paper: Paper
+    grounding: Grounding
+    messages: Sequence[Message]
+    count: int = 0
+
+    async def ask(self, address: str, failed: _Attempt | None = None) -> _Attempt:
+        """Ask a model, check its reply, and put it on record.
+
+        Args:
+            address: the model.
+            failed: its own attempt that broke rules. A model under a grammar writes only the broken moves anew, by
+                chance; one without is told what was wrong.
+        """
+        capabilities = self.run.session.model(address).capabilities
+        request = self._request(capabilities, failed)
+        messages = list(self.messages)
+        if failed and not capabilities.grammar:
+            feedback = Message("user", f"{_told(failed.findings)}. Write the whole JSON object again, corrected.")
+            await self.run.add(feedback)
+            messages += [failed.reply.message, feedback]
+        started = self.run.seconds
+        reply = await self.run.ask(address, messages, **request)
+        seconds = self.run.seconds - started
+        attempt = self._checked(reply)
+        preference = "rejected" if attempt.findings else "chosen" if self.count else ""
+        self.count += 1
+        await self.run.add(reply.message, detail_of(reply, request, seconds, preference=preference))
+        self._emit_step(reply, seconds)
+        return attempt
+
+    def _request(self, capabilities: Capabilities, failed: _Attempt | None) -> Json:
+        settings = self.run.session.settings
+        most = settings.annotate.max_move_tokens
+        request: Json = {"temperature": settings.models.temperature}
+        if capabilities.grammar:
+            keep = failed.good if failed else None
+            request["template"] = template(self.framework, self.paper.abstract, self.grounding, most, keep)
+            return request | ({"temperature": RETRY_TEMPERATURE, "seed": RETRY_SEED} if failed else {})
+        if capabilities.json_schema:
+            request["schema"] = self.framework.reply_schema()
+        return request | {
+            "max_tokens": max(settings.models.max_tokens, len(self.framework.moves) * (most + KEY_TOKENS))
+        }
+
+    def _checked(self, reply: Reply) -> _Attempt:
+        found, findings = parse(reply.message.content)
+        if not findings:
+            findings = check(found, self.paper.abstract, self.framework)
+        if reply.finish_reason == "length":
+            findings = [Finding("cut", "", "the reply was cut by its token limit"), *findings]
+        return _Attempt(found, findings, reply)
+
+    def _emit_step(self, reply: Reply, seconds: float) -> None:
+        usage = reply.usage
+        self.run.emit(
+            "step",
+            number=self.count,
+            seconds=round(seconds, 3),
+            prompt_tokens=usage.prompt_tokens,
+            completion_tokens=usage.completion_tokens,
+        )
+
+
+def _told(findings: Sequence[Finding]) -> str:
+    return "; ".join(finding.message for finding in findings)
+
+
+def _in_order(found: Mapping[str, Any], framework: Framework) -> dict[str, str]:
+    texts = {key: found.get(key, "") for key in framework.keys}
+    return {key: text if isinstance(text, str) else "" for key, text in texts.items()}
