@@ -7,6 +7,7 @@ or a value that does not fit, is an error that names the file, the key and what 
 from __future__ import annotations
 
 import difflib
+import itertools
 import os
 import stat
 import tomllib
@@ -25,7 +26,7 @@ Grounding = Literal["none", "numbers", "words"]
 
 
 class Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", validate_default=True, use_attribute_docstrings=True)
+    model_config = ConfigDict(extra="forbid", validate_default=True)
 
 
 class Models(Section):
@@ -155,12 +156,30 @@ def load(workspace: Path, *, trusted: bool, flags: Mapping[str, Any] | None = No
 def describe(model: type[BaseModel] = Settings, prefix: str = "") -> list[tuple[str, str, str]]:
     """Every setting as (dotted key, default, what it means), in the order of the code."""
     rows = []
+    meanings = _meanings(model)
     for name, field in model.model_fields.items():
         if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
             rows += describe(field.annotation, f"{prefix}{name}.")
         else:
-            rows.append((prefix + name, repr(field.default), field.description or ""))
+            rows.append((prefix + name, repr(field.default), meanings.get(name, "")))
     return rows
+
+
+def _meanings(model: type[BaseModel]) -> dict[str, str]:
+    """The docstring under each field. Read when asked for: pydantic's own way reads them at every start."""
+    import ast
+    import inspect
+
+    body = ast.parse(inspect.getsource(model)).body[0]
+    assert isinstance(body, ast.ClassDef)
+    return {
+        field.target.id: inspect.cleandoc(note.value.value)
+        for field, note in itertools.pairwise(body.body)
+        if isinstance(field, ast.AnnAssign)
+        and isinstance(field.target, ast.Name)
+        and isinstance(note, ast.Expr)
+        and isinstance(note.value, ast.Constant)
+    }
 
 
 def value(settings: Settings, key: str) -> Any:
@@ -240,9 +259,10 @@ def _annotation(key: str) -> Any:
 def _environment(environment: Mapping[str, str]) -> dict[str, Any]:
     """APPRENTICE_MODELS__DEFAULT=x is models.default = "x"; lists are comma-separated."""
     prefix = "APPRENTICE_"
-    keys = {row[0]: row for row in describe()}
+    given = {name: text for name, text in environment.items() if name.startswith(prefix)}
+    keys = {row[0]: row for row in describe()} if given else {}
     found: dict[str, Any] = {}
-    for name, text in environment.items():
+    for name, text in given.items():
         key = name.removeprefix(prefix).lower().replace("__", ".")
         if name.startswith(prefix) and key in keys:
             parts = [part.strip() for part in text.split(",") if part.strip()]

@@ -175,9 +175,8 @@ def _files(folder: Path) -> list[Path]:
 def _bytes(path: Path) -> bytes:
     """A file's bytes; what turned into a link or a pipe since it was listed is refused and not waited for."""
     try:
-        handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
-        with os.fdopen(handle, "rb") as file:
-            if not stat.S_ISREG(os.fstat(handle).st_mode):
+        with open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NOFOLLOW | os.O_NONBLOCK)) as file:
+            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
                 raise InputError(f"{_shown(str(path))} is a special file and cannot be trusted")
             return file.read(LARGEST + 1)
     except OSError as error:

@@ -159,9 +159,8 @@ def read(skill: Skill, relative_path: str) -> str:
         path = (root / relative_path).resolve()
         if not path.is_relative_to(root):
             raise InputError(f"{relative_path!r} lies outside the skill {skill.name}")
-        handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
-        with os.fdopen(handle, "rb") as file:
-            if not stat.S_ISREG(os.fstat(handle).st_mode):
+        with open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NOFOLLOW | os.O_NONBLOCK)) as file:
+            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
                 raise InputError(f"{relative_path!r} of the skill {skill.name} is no plain file")
             data = file.read(LARGEST_FILE + 1)
     except (OSError, ValueError) as error:

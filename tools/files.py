@@ -10,11 +10,11 @@ import asyncio
 import difflib
 import fnmatch
 import json
-import sys
 from collections.abc import Sequence
 from itertools import islice
 
 from agent.errors import ToolError
+from tools import child
 from tools.output import shown
 from tools.registry import ToolContext, tool
 from tools.workspace import Workspace
@@ -243,20 +243,12 @@ def _plain_hits(pattern: str, texts: Texts) -> Hits:
 async def _regex_hits(pattern: str, texts: Texts) -> Hits:
     """The same for a regular expression, in a process of its own that ends in any case."""
     question = await asyncio.to_thread(json.dumps, [pattern, MATCHES, [text for _, text in texts]])
-    child = await asyncio.create_subprocess_exec(
-        sys.executable, "-I", "-S", "-c", _MATCHER, stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE
-    )
     try:
-        async with asyncio.timeout(SEARCH_SECONDS):
-            output, _ = await child.communicate(question.encode())
+        output = await child.ask(["-I", "-S", "-c", _MATCHER], question.encode(), SEARCH_SECONDS)
     except TimeoutError:
         raise ToolError(
             f"the pattern {pattern} took more than {SEARCH_SECONDS:.0f} s", "Use a simpler one, or regex=false."
         ) from None
-    finally:
-        if child.returncode is None:
-            child.kill()
-            await child.wait()
     answer = json.loads(output or '"the search process broke down"')
     if isinstance(answer, str):
         raise ToolError(f"{pattern} is not a valid regular expression: {answer}")

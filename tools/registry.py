@@ -19,6 +19,7 @@ from __future__ import annotations
 import importlib
 import inspect
 import re
+import warnings
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,7 +35,7 @@ from agent.redact import Redactor
 from tools.workspace import Workspace
 
 Effect = Literal["read", "write", "shell", "net"]
-BUILT_IN = ("files", "shell", "web")
+BUILT_IN = ("files", "shell", "web", "arxiv")
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,9 +74,15 @@ class Tool:
 
 
 def tool(*, effect: Effect, concurrent: bool = False) -> Callable[[Callable[..., Awaitable[str]]], Tool]:
-    """Make a tool of an async function. Raises TypeError, at import, if a parameter has no type or no line of doc."""
+    """Make a tool of an async function.
+
+    Raises:
+        TypeError: at import: the function is not async, or a parameter has no type or no line of doc.
+    """
 
     def make(function: Callable[..., Awaitable[str]]) -> Tool:
+        if not inspect.iscoroutinefunction(function):
+            raise TypeError(f"tool {function.__name__} must be an async function")
         description, notes = _docstring(function)
         fields: dict[str, Any] = {}
         parameters = list(inspect.signature(function, eval_str=True).parameters.values())[1:]
@@ -84,7 +91,9 @@ def tool(*, effect: Effect, concurrent: bool = False) -> Callable[[Callable[...,
                 raise TypeError(f"tool {function.__name__}: {parameter.name} needs a type and a line under Args")
             default = ... if parameter.default is parameter.empty else parameter.default
             fields[parameter.name] = (parameter.annotation, Field(default, description=notes[parameter.name]))
-        model = create_model(function.__name__, __config__=ConfigDict(extra="forbid"), **fields)
+        with warnings.catch_warnings():  # a parameter may be called `json` or `copy`, as a method of BaseModel is
+            warnings.filterwarnings("ignore", "Field name .* shadows an attribute", UserWarning)
+            model = create_model(function.__name__, __config__=ConfigDict(extra="forbid"), **fields)
         return Tool(function.__name__, description, model, function, effect, concurrent, function.__module__)
 
     return make
@@ -124,7 +133,8 @@ def validate(found: Tool, arguments: Json) -> dict[str, Any]:
         checked = found.parameters.model_validate(arguments)
     except ValidationError as error:
         problems = [f"{'.'.join(map(str, e['loc'])) or 'arguments'}: {e['msg']}" for e in error.errors()]
-        raise ToolError(f"{found.name} was not run: {'; '.join(problems)}") from None
+        known = ", ".join(found.parameters.model_fields) or "none"
+        raise ToolError(f"{found.name} was not run: {'; '.join(problems)}", f"Its arguments are: {known}.") from None
     return {name: getattr(checked, name) for name in found.parameters.model_fields}
 
 
@@ -154,7 +164,9 @@ def _plain(schema: Any) -> Any:
 
 
 def _tools_of(module: Any) -> dict[str, Tool]:
-    return {entry.name: entry for entry in vars(module).values() if isinstance(entry, Tool)}
+    """The tools that a module makes; not those that it imports, to call them."""
+    made = [entry for entry in vars(module).values() if isinstance(entry, Tool)]
+    return {entry.name: entry for entry in made if entry.origin == module.__name__}
 
 
 def _import_file(path: Path) -> Any:

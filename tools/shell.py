@@ -34,7 +34,7 @@ CHUNK = 65_536
 
 
 @tool(effect="shell")
-async def run_shell(context: ToolContext, command: str, timeout: float | None = None) -> str:
+async def run_shell(context: ToolContext, command: str, timeout: float | None = None) -> str:  # noqa: ASYNC109 - the model's word for it
     """Run a shell command in the workspace. Answers with its exit code and its output, errors included.
 
     It gets no input, and whatever it starts in the background ends with it. Python runs here too: python3 -c "...".

@@ -6,28 +6,21 @@ import asyncio
 import codecs
 import re
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Any
-from urllib.parse import urljoin
+from pathlib import Path
 
 from agent.errors import ToolError
+from tools import child
 from tools.network import Page, fetch
 from tools.output import shown
 from tools.registry import ToolContext, tool
-
-if TYPE_CHECKING:
-    from bs4 import Tag
 
 HTML = ("text/html", "application/xhtml+xml")
 TEXT = re.compile(
     r"text/.+|application/([\w.-]+\+)?(json|xml|yaml)|application/(x-ndjson|jsonl|x-yaml|toml|javascript)"
 )
-DROPPED = frozenset({"script", "style", "noscript", "template", "svg", "canvas", "iframe", "title", "nav", "button"})
-BLOCKS = frozenset(
-    "address article aside blockquote body br dd div dl dt fieldset figcaption figure footer form header hr html li main "
-    "ol p pre section table tbody tfoot thead tr ul h1 h2 h3 h4 h5 h6".split()
-)
-DEPTH = 500
-"""Elements inside each other beyond which a page is refused: real ones stay below 100."""
+HTML_PROGRAM = str(Path(__file__).with_name("html_text.py"))
+HTML_SECONDS = 15.0
+"""For turning HTML into text; 2 MB of ordinary HTML take 3 to 5."""
 
 
 @tool(effect="net", concurrent=True)
@@ -40,76 +33,41 @@ async def fetch_url(context: ToolContext, url: str) -> str:
     page = await fetch(context, url)
     if page.status >= 400:
         raise ToolError(f"{page.url} answered {page.status} {_phrase(page.status)}".rstrip())
-    text = await asyncio.to_thread(text_of, page)
+    text = await text_of(page)
     return await asyncio.to_thread(shown, context, "fetch_url", f"{page.url}\n\n{text or 'The page has no text.'}")
 
 
-def text_of(page: Page) -> str:
+async def text_of(page: Page) -> str:
     """The text of a page: HTML without markup and scripts, other text as it is.
 
     Raises:
-        ToolError: it is not text (a picture, a PDF, an archive).
+        ToolError: it is not text (a picture, a PDF, an archive), or too broken to be read.
     """
     if page.content_type in HTML:
-        return _html(page)
+        return await _html(page)
     if page.content_type and not TEXT.fullmatch(page.content_type):
         raise ToolError(f"{page.url} is {page.content_type}, and only text can be read")
-    if b"\0" in page.body and not page.charset.startswith("utf-16"):
+    charset = _codec(page.charset)
+    if b"\0" in page.body and not charset.startswith(("utf-16", "utf-32")):
         raise ToolError(f"{page.url} is binary data, and only text can be read")
-    return page.body.decode(_codec(page.charset) or "utf-8-sig", "replace")
+    return page.body.decode(charset or "utf-8-sig", "replace")
 
 
-def _html(page: Page) -> str:
-    from bs4 import BeautifulSoup
-
-    soup = BeautifulSoup(page.body, "html.parser", from_encoding=_codec(page.charset))
-    title = " ".join(soup.title.get_text().split()) if soup.title else ""
-    lines = [line.strip() for line in "".join(_pieces(soup, page.url)).split("\n")]
-    body = re.sub(r"\n{3,}", "\n\n", "\n".join(lines)).strip()
-    return f"{title}\n\n{body}".strip()
-
-
-def _pieces(root: Tag, base: str) -> list[str]:
-    """The page's text in order. With a stack of our own, since a page may nest deeper than Python calls."""
-    from bs4 import CData, NavigableString, Tag
-
-    pieces: list[str] = []
-    waiting: list[Any] = [root]
-    while waiting:
-        node = waiting.pop()
-        if type(node) is str:  # what a tag leaves behind: NavigableString is a str, too, but another type
-            pieces.append(node)
-        elif type(node) in (NavigableString, CData):
-            pieces.append(re.sub(r"\s+", " ", node))
-        elif isinstance(node, Tag) and node.name == "pre":
-            pieces.append(f"\n{node.get_text()}\n")
-        elif isinstance(node, Tag) and node.name not in DROPPED:
-            before, after = _marks(node, base)
-            waiting += [after, *reversed(node.contents), before]
-    return pieces
-
-
-def _marks(tag: Tag, base: str) -> tuple[str, str]:
-    """What stands before and after a tag's text."""
-    if re.fullmatch(r"h[1-6]", tag.name):
-        return f"\n\n{'#' * int(tag.name[1])} ", "\n\n"
-    if tag.name == "a":
-        target = tag.get("href")
-        address = urljoin(base, target) if isinstance(target, str) and not target.startswith("#") else ""
-        return ("[", f"]({address})") if address.startswith(("http://", "https://")) else ("", "")
-    if tag.name == "li":
-        return "\n- ", "\n"
-    if tag.name in ("td", "th"):
-        return " ", " |"
-    return ("\n", "\n") if tag.name in BLOCKS else ("", "")
-
-
-def _codec(charset: str) -> str | None:
-    """A character set's name if Python knows it."""
+async def _html(page: Page) -> str:
     try:
-        return codecs.lookup(charset).name if charset else None
-    except LookupError:
-        return None
+        text = await child.ask([HTML_PROGRAM, page.url, _codec(page.charset)], page.body, HTML_SECONDS)
+    except TimeoutError:
+        raise ToolError(f"the HTML of {page.url} is too broken to be read in {HTML_SECONDS:.0f} s") from None
+    return text.decode("utf-8")
+
+
+def _codec(charset: str) -> str:
+    """A character set's name if Python knows it, else nothing. Not all of Python's codecs are character sets."""
+    try:
+        codec = codecs.lookup(charset)
+    except (LookupError, ValueError):
+        return ""
+    return codec.name if codec._is_text_encoding else ""
 
 
 def _phrase(status: int) -> str:

@@ -20,6 +20,8 @@ from agent.models.http import Failure, Server, key_from, without_user
 from agent.models.wire import Draft, FinishReason, Renderings, arguments_of, dumps
 
 KEY = "OPENAI_API_KEY"
+SERVER_KEY = "APPRENTICE_SERVER_KEY"
+"""The key of a server of your own: OpenAI's must not go to whatever address a task names."""
 OPTIONAL = ("logprobs", "stream_options", "seed", "temperature")
 """What a reply can do without. Reasoning models refuse log-probabilities and temperatures."""
 FINISHED: dict[str, FinishReason] = {"length": "length", "tool_calls": "tool_calls", "function_call": "tool_calls"}
@@ -34,7 +36,7 @@ class OpenAI:
     Args:
         name: the model's name on the server.
         settings: time-outs, retries, context and the address of OpenAI's own API.
-        url: another server, up to and with `/v1`. The key is sent there if there is one.
+        url: another server, up to and with `/v1`. It is sent APPRENTICE_SERVER_KEY if that is set, never OpenAI's key.
     """
 
     def __init__(self, name: str, settings: Settings, url: str | None = None) -> None:
@@ -47,14 +49,15 @@ class OpenAI:
             context_length=settings.models.context if known else None,
         )
         self._name = name
-        self._key = key_from(KEY)
+        key_name = KEY if url is None else SERVER_KEY
+        self._key = key_from(key_name)
         self._needs_key = url is None and settings.models.openai_url.startswith("https://api.openai.com")
         self._server = Server(
             self.address,
             url or settings.models.openai_url,
             settings,
             key=self._key,
-            key_name=KEY,
+            key_name=key_name,
             missing="Check the model's name, and that the URL ends as the server wants it (mostly in /v1).",
         )
         self._renderings = Renderings(_render)

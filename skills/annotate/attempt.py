@@ -36,7 +36,7 @@ class Annotated:
         annotation: the framework's keys in order; a move that no attempt gave is empty.
         valid: whether every validator passed.
         findings: what they said, if not.
-        model: the exact model that wrote it.
+        model: the exact model that wrote it, with its adapter.
         run_id: its run on record.
         attempts: how many replies it took.
     """
@@ -107,7 +107,7 @@ async def annotate(
         valid = not best.findings
         run.finish("success" if valid else "failure", "answer" if valid else _told(best.findings), score)
         annotation = _in_order(best.found, framework)
-        return Annotated(annotation, valid, tuple(best.findings), best.reply.model, run.id, work.count)
+        return Annotated(annotation, valid, tuple(best.findings), _served(best.reply), run.id, work.count)
 
 
 async def _try_all(work: _Work, address: str, escalation: str) -> _Attempt:
@@ -195,6 +195,10 @@ class _Work:
             prompt_tokens=usage.prompt_tokens,
             completion_tokens=usage.completion_tokens,
         )
+
+
+def _served(reply: Reply) -> str:
+    return f"{reply.model} + {reply.adapter}" if reply.adapter else reply.model
 
 
 def _told(findings: Sequence[Finding]) -> str:

@@ -154,7 +154,7 @@ def _is_heading(match: re.Match[str], text: str) -> bool:
         return True
     if (match["open"] or "").startswith("#"):
         return False
-    if any(mark in after for mark in ":.\u2014\u2013") or (after.startswith("-") and after.endswith(" ")):
+    if any(mark in after for mark in ":.\u2014\u2013") or ("-" in after and after.endswith(" ")):
         return True
     run_in = word[0].isupper() and after.strip(" \t") == "" and after != "" and rest[0].isupper()
     return run_in and len(rest) >= 40 and bool(text[: match.start()].strip())

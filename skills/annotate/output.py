@@ -247,9 +247,9 @@ class Partial:
                 )
             # What an earlier run of this task was allowed to replace, or made itself, may be replaced again.
             self._overwrite = self._overwrite or header["overwrite"] or any("delivered" in row for row in rows)
-            for row in rows:
-                if "key" in row:
-                    self.done[row.pop("key")] = Answer(**{**row, "validators": tuple(row["validators"])})
+            for row in (row for row in rows if "key" in row):
+                done = row.pop("key")
+                self.done[done] = Answer(**{**row, "validators": tuple(row["validators"])})
         except (ValueError, KeyError, TypeError, AttributeError):
             raise OutputError(
                 f"{self.path} is damaged or was not written by this program",

@@ -25,6 +25,7 @@ PDF_LIMIT = 200_000_000
 OUR_MARK = "<!-- annotated by apprentice -->"
 """Stands at the end of our own Markdown, so that a folder's annotations are not taken for papers."""
 SKIPPED_FOLDERS = frozenset({"node_modules", "__pycache__", "venv", "site-packages"})
+COLUMN = "Name the column that holds the abstracts with --column."
 _UTF16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 
 
@@ -73,6 +74,8 @@ def read_file(path: Path, column: str = "", name: str = "") -> Reading:
             reading = _jsonl(path, column or "abstract", name)
         elif suffix == ".csv":
             reading = _csv(path, column, name)
+        elif suffix == ".json":
+            raise InputError(f"{name} is JSON, and I read JSONL: one object a line", "Convert it: jq -c '.[]' IN > OUT")
         else:
             return Reading([_document(path, suffix, size, name)])
     if not reading.papers:
@@ -105,10 +108,8 @@ def read_folder(path: Path, column: str = "", name: str = "", leave_out: Sequenc
         except InputError as error:
             reading.skipped.append(error.message)
     if not reading.papers:
-        found = (
-            f"{len(files)} files, none with an abstract: {reading.skipped[0]}" if reading.skipped else "no such file"
-        )
-        raise InputError(f"there is no paper in the folder {name} ({found})", f"I read {', '.join(PAPER_SUFFIXES)}.")
+        why = f": {len(files)} files, none with an abstract ({reading.skipped[0]})" if reading.skipped else ""
+        raise InputError(f"there is no paper in the folder {name}{why}", f"I read {', '.join(PAPER_SUFFIXES)}.")
     return reading
 
 
@@ -142,9 +143,7 @@ def _document(path: Path, suffix: str, size: int, name: str) -> Paper:
         is_pdf = file.read(5) == b"%PDF-"
     limit = PDF_LIMIT if is_pdf else TEXT_LIMIT
     if size > limit:
-        raise InputError(
-            f"{name} has {size:,} bytes, more than the {limit:,} that a document may have", extract.INSTEAD
-        )
+        raise InputError(f"{name} has {size:,} bytes, and a document may have {limit:,}", extract.INSTEAD)
     if is_pdf:
         from skills.annotate.pdf import pdf_text
 
@@ -186,9 +185,7 @@ def _jsonl(path: Path, column: str, name: str) -> Reading:
             if not isinstance(row, dict):
                 raise InputError(f"line {number} of {name} is not a JSON object")
             if column not in row:
-                raise InputError(
-                    f"line {number} of {name} has no {column!r}; {_keys(row)}", "Name the key with --column."
-                )
+                raise InputError(f"line {number} of {name} has no {column!r}; {_keys(row)}", COLUMN)
             _add_row(reading, where, row[column], row)
     return reading
 
@@ -217,7 +214,7 @@ def _csv_rows(file: io.TextIOBase, column: str, name: str) -> Reading:
     if wanted not in lowered:
         raise InputError(
             f"{name} has no column {column or 'abstract'!r}; it has {', '.join(header)}",
-            "Name the column with --column.",
+            COLUMN,
         )
     before = rows.line_num
     for cells in rows:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from agent.errors import ApprenticeError, InputError, OutputError, UsageError
+from tools.arxiv import paper_id
 
 if TYPE_CHECKING:
     from skills.registry import Job
@@ -35,11 +36,6 @@ _SAVE_TO_SPACES = re.compile(
     r"(?:^|\s)save\s+to\s+((?:\S+\s+){1,6}\S+\.(?:md|markdown|json|jsonl|csv))\s*$", re.IGNORECASE
 )
 _TOKEN = re.compile(r"(?<!\S)(?:\"[^\"]+\"|'[^']+')(?=,?(?:\s|$))|\S+")
-_ARXIV_NUMBER = r"(?:\d{4}\.\d{4,5}|[a-z]+(?:-[a-z]+)?(?:\.[A-Z]{2})?/\d{7})(?:v\d+)?"
-_ARXIV = re.compile(
-    rf"(?:arxiv:\s?|(?:https?://)?(?:www\.|export\.)?arxiv\.org/(?:abs|pdf|html)/)?(?P<id>{_ARXIV_NUMBER})(?:\.pdf)?/?",
-    re.IGNORECASE,
-)
 _FILLER = (
     "annotate the a an all and of in from for please this these that paper papers abstract abstracts file files "
     "folder arxiv my"
@@ -97,12 +93,6 @@ def parse(job: Job) -> Request:
         overwrite=_flag(options, "overwrite"),
         explain=_flag(options, "explain"),
     )
-
-
-def arxiv_id(text: str) -> str:
-    """The bare id of an arXiv id, `arXiv:` reference or address, e.g. `2402.11651v2`; empty if it is none."""
-    match = _ARXIV.fullmatch(text)
-    return match["id"] if match else ""
 
 
 def _flag(options: Mapping[str, str], name: str) -> bool:
@@ -190,7 +180,8 @@ def _source(word: str, folders: Sequence[Path]) -> Source | None:
     existing = _existing(word, folders)
     if existing:
         return existing
-    return Source("arxiv", arxiv_id(word)) if arxiv_id(word) else None
+    number = paper_id(word)
+    return Source("arxiv", number) if number else None
 
 
 def _existing(word: str, folders: Sequence[Path]) -> Source | None:

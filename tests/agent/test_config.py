@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import os
 from pathlib import Path
 from typing import Any
@@ -230,7 +231,8 @@ def test_an_untrusted_project_file_may_narrow(workspace: Path) -> None:
     project_says(
         workspace,
         'privacy = "local-only"\n[budget]\nsteps = "5"\ntokens = 400\nseconds = 10\n'
-        '[tools]\ndisabled = ["run_shell"]\noutput_limit = 300\nfetch_limit = 1000\nfetch_timeout = 1\nshell_timeout = 2',
+        '[tools]\ndisabled = ["run_shell"]\noutput_limit = 300\nfetch_limit = 1000\n'
+        "fetch_timeout = 1\nshell_timeout = 2",
     )
     found, notices = load(workspace, trusted=False)
     assert notices == []
@@ -259,7 +261,7 @@ def test_describe_lists_every_setting_with_its_default() -> None:
     rows = config.describe()
     assert ("budget.steps", "20", "Model turns in one run.") in rows
     assert [row[0] for row in rows][:2] == ["privacy", "data_dir"]
-    assert all(repr(config.value(Settings(), key)) == default for key, default, _ in rows)
+    assert all(config.value(Settings(), key) == ast.literal_eval(default) for key, default, _ in rows)
 
 
 def test_value_finds_a_dotted_key_and_suggests_the_nearest() -> None:

@@ -52,7 +52,7 @@ BACKENDS = {
 
 @pytest.fixture(autouse=True)
 def keys_and_short_waits(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("OPENAI_API_KEY", "ANTHROPIC_API_KEY", "OLLAMA_API_KEY"):
+    for name in ("APPRENTICE_SERVER_KEY", "ANTHROPIC_API_KEY", "OLLAMA_API_KEY"):
         monkeypatch.setenv(name, KEY)
     monkeypatch.setattr(http, "BACKOFF", 0.01)
 
@@ -191,7 +191,7 @@ def test_a_wrong_key_is_refused_with_a_hint_and_without_the_key(backend: tuple[M
     error = failure(make(server.url))
     assert isinstance(error, ModelRefused)
     assert "Incorrect API key provided: [key]." in error.message
-    assert "_API_KEY" in error.hint
+    assert "_KEY" in error.hint
     assert len(server.requests) == 1
 
 
@@ -364,7 +364,7 @@ def test_a_password_in_the_address_is_not_shown() -> None:
 def test_the_key_is_sent_without_the_space_around_it(
     server: OpenAIServer, monkeypatch: pytest.MonkeyPatch, key: str, sent: str | None
 ) -> None:
-    monkeypatch.setenv("OPENAI_API_KEY", key)
+    monkeypatch.setenv("APPRENTICE_SERVER_KEY", key)
     ask(open_openai(server.url))
     assert server.requests[0].headers.get("authorization") == sent
 
@@ -374,11 +374,11 @@ def test_a_key_that_no_header_can_hold_is_refused_by_the_variables_name(
     backend: tuple[ModelServer, Make], monkeypatch: pytest.MonkeyPatch, key: str
 ) -> None:
     server, make = backend
-    for name in ("OPENAI_API_KEY", "ANTHROPIC_API_KEY", "OLLAMA_API_KEY"):
+    for name in ("APPRENTICE_SERVER_KEY", "ANTHROPIC_API_KEY", "OLLAMA_API_KEY"):
         monkeypatch.setenv(name, key)
     error = failure(make(server.url))
     assert isinstance(error, ModelRefused)
-    assert "_API_KEY holds characters" in error.message
+    assert "_KEY holds characters" in error.message
     assert key not in error.message
 
 

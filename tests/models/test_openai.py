@@ -272,6 +272,14 @@ def test_openai_itself_needs_a_key() -> None:
     assert "OPENAI_API_KEY" in caught.value.hint
 
 
+def test_openais_key_goes_to_openai_and_nowhere_else(server: OpenAIServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-for-openai-alone")
+    ask(OpenAI("gpt", Settings(), url=f"{server.url}/v1"))
+    assert "authorization" not in server.requests[0].headers
+    ask(OpenAI("gpt", Settings.model_validate({"models": {"openai_url": f"{server.url}/v1"}})))
+    assert server.requests[1].headers["authorization"] == "Bearer sk-for-openai-alone"
+
+
 def test_a_configured_address_takes_the_place_of_openai(server: OpenAIServer) -> None:
     settings = Settings.model_validate({"models": {"openai_url": f"{server.url}/v1/"}})
     model = OpenAI("gpt", settings)

@@ -30,7 +30,7 @@ def document(heading: str, end: str = "1 Introduction") -> str:
         "Abstract - ",
         "ABSTRACT ",
         "Abstract ",
-        "*Abstract*\n".replace("*", "**"),
+        "**Abstract**\n",
     ],
 )
 def test_every_common_heading_of_a_plain_text_is_found(heading: str) -> None:
@@ -99,11 +99,10 @@ def test_an_abstract_without_an_end_is_cut_at_a_paragraph_or_refused() -> None:
         from_text("Abstract\n" + BODY, "x")
 
 
-@pytest.mark.parametrize(
-    "heading", ["## Abstract\n", "**Abstract**\n\n", "**Abstract.** ", "# ABSTRACT #\n".replace(" #\n", "\n")]
-)
+@pytest.mark.parametrize("heading", ["## Abstract\n", "**Abstract**\n\n", "**Abstract.** ", "# ABSTRACT\n"])
 def test_markdown_headings_and_bold_words_are_found(heading: str) -> None:
-    text = f"# {TITLE}\n\n*Jane Doe*\n\n{heading}We *measure* [trees](http://x.y) with `grep`.\n\n## 1 Introduction\n{BODY}"
+    abstract = "We *measure* [trees](http://x.y) with `grep`."
+    text = f"# {TITLE}\n\n*Jane Doe*\n\n{heading}{abstract}\n\n## 1 Introduction\n{BODY}"
     found = from_markdown(text, "paper.md")
     assert (found.title, found.abstract) == (TITLE, "We measure trees with grep.")
 
@@ -142,7 +141,8 @@ def test_words_broken_at_line_ends_are_joined_by_what_the_rest_of_the_text_shows
 
 def test_the_text_of_a_two_column_pdf_loses_its_furniture() -> None:
     text = (
-        "arXiv:2402.11651v2 [cs.CL] 3 Mar 2024\nSeven Years of Street Trees\nJane Doe\nAbstract\nWe measure how e\N{LATIN SMALL LIGATURE FFI}-\n"
+        "arXiv:2402.11651v2 [cs.CL] 3 Mar 2024\nSeven Years of Street Trees\nJane Doe\nAbstract\n"
+        "We measure how e\N{LATIN SMALL LIGATURE FFI}-\n"
         "cient trees are.\n012\nThey cool.\n1 Introduction\nBody text."
     )
     found = from_pdf_text(text, "x.pdf")

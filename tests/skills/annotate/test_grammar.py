@@ -10,6 +10,7 @@ import json
 import random
 import re
 from collections.abc import Iterator
+from itertools import pairwise
 
 import llama_cpp as llama
 import pytest
@@ -24,8 +25,8 @@ from skills.annotate.grammar import number_tokens, template
 from skills.annotate.validate import grounded
 
 ABSTRACT = (
-    'We introduce "Larch-2", a cache for β-sensor networks. On 1,204 hours of traffic from 3 cities (p < 0.05), Larch-2 '
-    "answers 97.5% of queries in 13.13 ms; the usual cache answers 81%. Area is 10² m² at path C:\\data."
+    'We introduce "Larch-2", a cache for β-sensor networks. On 1,204 hours of traffic from 3 cities (p < 0.05), '
+    "Larch-2 answers 97.5% of queries in 13.13 ms; the usual cache answers 81%. Area is 10² m² at path C:\\data."
 )
 LEVELS: list[Grounding] = ["none", "numbers", "words"]
 
@@ -126,7 +127,7 @@ def test_moves_that_are_kept_become_literals(kept: list[str]) -> None:
     keep = {key: f'The "{key}" of C:\\β.' for key in kept}
     pieces = template(framework, ABSTRACT, "numbers", 64, keep)
     assert sum(isinstance(piece, Hole) for piece in pieces) == 8 - len(kept)
-    assert not any(isinstance(a, Fixed) and isinstance(b, Fixed) for a, b in zip(pieces, pieces[1:], strict=False))
+    assert not any(isinstance(a, Fixed) and isinstance(b, Fixed) for a, b in pairwise(pieces))
     filled = "".join(p.text if isinstance(p, Fixed) else written("Not stated.", p.close) for p in pieces)
     assert filled == json.dumps(dict.fromkeys(framework.keys, "Not stated.") | keep, ensure_ascii=False)
 
@@ -155,7 +156,7 @@ def test_the_abstracts_own_numbers_are_accepted(judge: Judge, level: Grounding, 
 @pytest.mark.parametrize(
     "number",
     ["13", "13.1", "13.13.13", "3.3", "3,3", "33", "1", "204", "12", "1,20", "97", "81.3", "97.53", "3.05", "0.0", "7",
-     "10", "4", "³", "٣", "１", "①", "½"],
+     "10", "4", "³", "٣", "\N{FULLWIDTH DIGIT ONE}", "①", "½"],
 )  # fmt: skip
 def test_any_other_number_is_refused(judge: Judge, level: Grounding, number: str) -> None:
     assert not judge.accepts(hole(ABSTRACT, level), written(f"Larch answers {number} of queries."))
@@ -186,8 +187,8 @@ def test_quotes_and_backslashes_are_the_only_escapes(judge: Judge, level: Ground
 def test_characters_beyond_ascii_come_from_the_abstract(judge: Judge) -> None:
     for level in ("numbers", "words"):
         assert judge.accepts(hole(ABSTRACT, level), written("The β-sensor of m²."))
-        assert not judge.accepts(hole(ABSTRACT, level), written("The α-sensor of m²."))
-    assert judge.accepts(hole(ABSTRACT, "none"), written("The α-sensor of 17 ☃."))
+        assert not judge.accepts(hole(ABSTRACT, level), written("The λ-sensor of m²."))
+    assert judge.accepts(hole(ABSTRACT, "none"), written("The λ-sensor of 17 ☃."))
 
 
 def test_words_come_from_the_abstract_or_are_those_of_every_annotation(judge: Judge) -> None:
@@ -200,6 +201,13 @@ def test_words_come_from_the_abstract_or_are_those_of_every_annotation(judge: Ju
         assert judge.accepts(gbnf, written(text)) == ("ones" not in text), text
     for text in ("The blockchain answers.", "Larches cached it.", "Larchant.", "The LARCH answers.", "Netw answers."):
         assert judge.accepts(gbnf, written(text)) == (text == "Larches cached it."), text
+
+
+def test_a_run_of_letters_that_nobody_would_repeat_is_not_offered(judge: Judge) -> None:
+    sequence = "GATTACA" * 9
+    gbnf = hole(f"The strand {sequence} was read 7 times.", "words")
+    assert judge.accepts(gbnf, written("The strand was read 7 times."))
+    assert not judge.accepts(gbnf, written(f"The strand {sequence} was read."))
 
 
 def test_a_move_has_as_many_words_as_it_may_have_and_ends_with_a_full_stop(judge: Judge) -> None:

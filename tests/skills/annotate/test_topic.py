@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import json
-import sys
 from pathlib import Path
-from types import ModuleType, SimpleNamespace
-from typing import Any, cast
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
-from agent.errors import ConsentDenied, InputError
+from agent.config import Settings
+from agent.consent import Consent
+from agent.errors import InputError
+from agent.redact import Redactor
 from skills.annotate import topic
 from skills.annotate.papers import Paper
+from tools.registry import ToolContext
+from tools.workspace import Workspace
 
 ROWS = [
     json.loads(line) for line in (Path(__file__).parents[2] / "data/abstracts.jsonl").read_text("utf-8").splitlines()
@@ -28,7 +32,7 @@ PAPERS = [Paper(row["id"], row["title"], row["abstract"]) for row in ROWS]
         ("screening for atrial fibrillation with wearables", "own-14"),
         ("street trees and cooling", "own-19"),
         ("self-healing concrete", "own-24"),
-        ("random graph percolation", "own-21"),
+        ("percolation of random networks", "own-21"),
         ("rent ceilings", "own-15"),
     ],
 )
@@ -66,42 +70,41 @@ def test_an_empty_workspace_has_no_papers(workspace: Path) -> None:
     assert topic.local("RAG", workspace).papers == []
 
 
-def arxiv(monkeypatch: pytest.MonkeyPatch, answer: list[Any] | Exception) -> list[tuple[str, int]]:
-    """Stand in for the arXiv tool, whose own tests cover the wire; returns the queries that reach it."""
-    asked: list[tuple[str, int]] = []
-
-    async def search(context: Any, query: str, limit: int) -> list[Any]:
-        asked.append((query, limit))
-        if isinstance(answer, Exception):
-            raise answer
-        return answer
-
-    module = ModuleType("tools.arxiv")
-    cast(Any, module).search = search
-    monkeypatch.setitem(sys.modules, "tools.arxiv", module)
-    return asked
+def session(workspace: Path, url: str, *allowed: str) -> Any:
+    """As much of a session as the search needs: the tool's context and the workspace."""
+    settings = Settings.model_validate({"tools": {"arxiv_url": url}})
+    place = Workspace(workspace)
+    consent = Consent(allowed=frozenset(allowed))
+    context = ToolContext(
+        place, consent, settings, Redactor({}), workspace.parent / "outputs", workspace.parent / "cache"
+    )
+    return SimpleNamespace(tool_context=context, workspace=place)
 
 
-def session(workspace: Path) -> Any:
-    return SimpleNamespace(tool_context=None, workspace=SimpleNamespace(root=workspace))
+def test_arxiv_answers_what_the_workspace_cannot(workspace: Path, arxiv_url: str) -> None:
+    found = asyncio.run(topic.from_arxiv("cooling trees", session(workspace, arxiv_url, "net:127.0.0.1")))
+    assert [(paper.source, paper.id, paper.title) for paper in found] == [
+        ("arXiv:2402.11651v2", "2402.11651v2", "Street Trees that Cool")
+    ]
+    assert found[0].abstract.startswith("We measure how watered street trees")
 
 
-def test_arxiv_answers_what_the_workspace_cannot(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    asked = arxiv(monkeypatch, [SimpleNamespace(id="2402.11651v2", title="T", abstract="A.")])
-    found = asyncio.run(topic.from_arxiv("RAG", session(workspace)))
-    assert found == [Paper("arXiv:2402.11651v2", "T", "A.", "2402.11651v2")]
-    assert asked == [("RAG", 5)]
-
-
-def test_offline_or_refused_says_so_and_what_to_give_instead(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    arxiv(monkeypatch, ConsentDenied("not allowed: search arXiv", "To allow it, give --allow net:export.arxiv.org."))
+def test_refused_says_so_and_what_to_give_instead(workspace: Path, arxiv_url: str) -> None:
     with pytest.raises(InputError, match="arXiv was not searched: not allowed") as caught:
-        asyncio.run(topic.from_arxiv("RAG", session(workspace)))
+        asyncio.run(topic.from_arxiv("cooling trees", session(workspace, arxiv_url)))
     assert "Give a file" in caught.value.hint
-    assert "--allow net:export.arxiv.org" in caught.value.hint
+    assert "--allow net:127.0.0.1" in caught.value.hint
 
 
-def test_nothing_found_anywhere_is_said_so(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    arxiv(monkeypatch, [])
-    with pytest.raises(InputError, match="nor arXiv has a paper about 'RAG'"):
-        asyncio.run(topic.from_arxiv("RAG", session(workspace)))
+def test_offline_says_so_and_what_to_give_instead(workspace: Path) -> None:
+    nobody = "http://127.0.0.1:9/api/query"
+    with pytest.raises(
+        InputError, match="no paper in .* is about 'cooling trees', and arXiv was not searched"
+    ) as caught:
+        asyncio.run(topic.from_arxiv("cooling trees", session(workspace, nobody, "net:127.0.0.1")))
+    assert "Give a file" in caught.value.hint
+
+
+def test_nothing_found_anywhere_is_said_so(workspace: Path, arxiv_url: str) -> None:
+    with pytest.raises(InputError, match="nor arXiv has a paper about 'nothing'"):
+        asyncio.run(topic.from_arxiv("nothing", session(workspace, arxiv_url, "net:127.0.0.1")))
