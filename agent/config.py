@@ -179,6 +179,7 @@ def _meanings(model: type[BaseModel]) -> dict[str, str]:
         and isinstance(field.target, ast.Name)
         and isinstance(note, ast.Expr)
         and isinstance(note.value, ast.Constant)
+        and isinstance(note.value.value, str)
     }
 
 

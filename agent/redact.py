@@ -120,14 +120,18 @@ class StreamRedactor:
         self._held = text[start:]
 
     def _cut(self, window: str) -> int:
+        """Where to cut an endless line: after the first break in the window's second half that is inside no secret."""
         spans = self._redactor.spans(window)
-        spans += [Span(m.start(), m.end(), "", 0) for m in re.finditer(r"-----[A-Z0-9 ]{0,60}-----", window)]
         inside = [(span.context, span.end) for span in spans]
-        places = (match.end() for match in BREAK.finditer(window, WINDOW // 2))
-        for place in places:
-            if not any(start < place < end for start, end in inside):
-                return place
-        return max([end for start, end in inside if start < WINDOW // 2 < end], default=WINDOW // 2)
+        inside += [match.span() for match in re.finditer(r"-----[A-Z0-9 ]{0,60}-----", window)]
+        inside.sort(reverse=True)
+        furthest = 0
+        for match in BREAK.finditer(window, WINDOW // 2):
+            while inside and inside[-1][0] < match.end():
+                furthest = max(furthest, inside.pop()[1])
+            if furthest <= match.end():
+                return match.end()
+        return max([span.end for span in spans if span.context < WINDOW // 2 < span.end], default=WINDOW // 2)
 
     def _redact(self, segment: str) -> str:
         text = self._without_keys(segment)
@@ -144,21 +148,18 @@ class StreamRedactor:
 
     def _key_line(self, line: str) -> str:
         """One line outside or inside a private key block. A block that breaks off ends at the first line of prose."""
-        shown = ""
-        continued = self._in_key
-        while True:
-            if self._in_key:
-                end = KEY_END.search(line)
-                if end is None and _key_material(line):
-                    return shown
-                self._in_key = False
-                line = line[end.end() :] if end else ("\n" if continued else "") + line
-            begin = KEY_BEGIN.search(line)
-            if begin is None:
-                return shown + line
-            shown += line[: begin.start()] + KEY_MARK
-            line = line[begin.end() :]
-            self._in_key, continued = True, False
+        shown = []
+        for number, piece in enumerate(KEY_BEGIN.split(line)):
+            if number:
+                shown.append(KEY_MARK)
+                self._in_key = True
+            end = KEY_END.search(piece) if self._in_key else None
+            if self._in_key and end is None and _key_material(piece):
+                continue
+            broken_off = self._in_key and end is None and number == 0
+            self._in_key = False
+            shown.append(("\n" if broken_off else "") + piece[end.end() if end else 0 :])
+        return "".join(shown)
 
 
 def known_values(environment: Mapping[str, str]) -> list[str]:

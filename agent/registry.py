@@ -6,7 +6,6 @@ file DATA/specialists/NAME/promoted holds the version that serves; a skill's own
 
 from __future__ import annotations
 
-import ipaddress
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -111,18 +110,12 @@ def is_local(address: str, settings: Settings) -> bool:
     """Whether a task sent to this address stays on this machine."""
     if address == "local" or address.startswith(("gguf:", "specialist:", "scripted:")):
         return True
+    from agent.models.http import is_loopback
+
     if address.startswith("ollama:"):
         # Ollama serves names that end in "cloud" from its own servers, through the local one.
-        return _is_loopback(settings.models.ollama_url) and not address.endswith(("-cloud", ":cloud"))
-    return address.startswith("openai@") and _is_loopback(server_and_name(address)[0])
-
-
-def _is_loopback(url: str) -> bool:
-    host = urlsplit(url if "//" in url else f"http://{url}").hostname or ""
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
+        return is_loopback(settings.models.ollama_url) and not address.endswith(("-cloud", ":cloud"))
+    return address.startswith("openai@") and is_loopback(server_and_name(address)[0])
 
 
 def specialists(settings: Settings) -> list[Specialist]:

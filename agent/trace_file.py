@@ -63,7 +63,10 @@ def open_or_replace(path: Path, busy_seconds: float) -> tuple[sqlite3.Connection
             raise explain(error, path) from error
     aside = _set_aside(path)
     notice = f"The trace store was damaged. It is kept as {aside}, and a new one was begun." if aside else ""
-    return _reopen(path, busy_seconds), notice
+    try:
+        return _open(path, busy_seconds), notice
+    except sqlite3.Error as error:
+        raise explain(error, path) from error
 
 
 def explain(error: sqlite3.Error, path: Path) -> StoreError:
@@ -199,13 +202,6 @@ def _set_aside(path: Path) -> Path | None:
         _suspect(path).unlink(missing_ok=True)
         os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
         return aside
-
-
-def _reopen(path: Path, busy_seconds: float) -> sqlite3.Connection:
-    try:
-        return _open(path, busy_seconds)
-    except sqlite3.Error as error:
-        raise explain(error, path) from error
 
 
 def _is_damage(error: sqlite3.Error) -> bool:

@@ -124,17 +124,18 @@ def table(lines: Sequence[tuple[str, ...]]) -> str:
 
 
 async def run(options: argparse.Namespace) -> str:
-    """Measure all levels in turn on each row, so that a busy machine slows all of them alike."""
+    """Measure all levels on each row, each row beginning with another one, so that a busy machine slows all alike."""
     settings = Settings.model_validate({"models": {"threads": options.threads}})
     framework = load(options.framework)
     model = open_model(options.model, settings)
     with options.file.open(encoding="utf-8") as file:
         rows = [json.loads(text) for text, _ in zip(file, range(options.rows), strict=False)]
-    found: dict[Grounding, list[Measure]] = {level: [] for level in get_args(Grounding)}
+    levels: tuple[Grounding, ...] = get_args(Grounding)
+    found: dict[Grounding, list[Measure]] = {level: [] for level in levels}
     try:
         for number, row in enumerate(rows, start=1):
-            for level, measures in found.items():
-                measures.append(await measure(model, row, level, framework, options.move_tokens))
+            for level in (*levels[number % 3 :], *levels[: number % 3]):
+                found[level].append(await measure(model, row, level, framework, options.move_tokens))
             print(f"row {number} of {len(rows)} is done", file=sys.stderr)
     finally:
         await model.close()

@@ -7,7 +7,8 @@ import json
 import os
 from pathlib import Path
 
-from agent import registry
+from agent import config, registry
+from agent.errors import ConfigError
 
 
 def add_skills(parser: argparse.ArgumentParser) -> None:
@@ -134,7 +135,12 @@ async def doctor(options: argparse.Namespace) -> int:
     from agent.commands.task import ask_on_terminal, at_terminal, settings_for, workspace_root
 
     root = workspace_root(options.workspace)
-    settings, _, _ = settings_for(root, options)
+    try:
+        settings, _, _ = settings_for(root, options)
+    except ConfigError:
+        if options.download:  # what the person set is not known, privacy included
+            raise
+        settings = config.Settings()  # the finding `config` names the fault
     if options.download:
         from agent.consent import Consent
         from agent.models import embedded

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import email.utils
+import ipaddress
 import json
 import os
 import random
@@ -327,9 +328,12 @@ def retry_after(text: str) -> float | None:
 
 
 def is_loopback(url: str) -> bool:
-    """Whether a URL names this machine."""
-    host = urlsplit(url if "//" in url else f"//{url}").hostname or ""
-    return host == "localhost" or host == "::1" or host.startswith("127.")
+    """Whether a URL names this machine: `localhost`, or an address of 127.0.0.0/8 or ::1; not 127.example.org."""
+    try:
+        host = urlsplit(url if "//" in url else f"//{url}").hostname or ""
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
 
 
 def _overflow(sentence: str) -> ContextOverflow | None:

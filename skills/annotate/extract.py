@@ -75,7 +75,9 @@ def from_markdown(text: str, source: str) -> Found:
         InputError: as for `from_text`; front matter that is not YAML.
     """
     title, abstract, text = _front_matter(text, source)
-    headings = [match for match in _HEADING.finditer(text) if not _ABSTRACT.match(match[0])]
+    headings = [
+        match for match in _HEADING.finditer(text) if not re.fullmatch(r"[#*_\s]*abstract[#*_\s.:]*", match[0], re.I)
+    ]
     first = headings[0] if headings else None
     title = title or (_plain(first[0].split("\n")[0]) if first else "")
     if abstract:
@@ -135,7 +137,8 @@ def join_hyphens(text: str, default: str) -> str:
 
 def _under_heading(text: str, source: str) -> tuple[int, str] | None:
     """Where the abstract's heading begins, and the paragraph under it; None without a heading."""
-    matches = [match for match in _ABSTRACT.finditer(text) if _is_heading(match, text)]
+    found = list(_ABSTRACT.finditer(text))
+    matches = [match for match in found if _is_heading(match)] or [match for match in found if _runs_in(match, text)]
     for match in matches:
         body = _until_next(text[match.start("rest") :], match["open"] or "")
         if len(body.split()) > LONGEST:
@@ -147,15 +150,21 @@ def _under_heading(text: str, source: str) -> tuple[int, str] | None:
     return None
 
 
-def _is_heading(match: re.Match[str], text: str) -> bool:
-    """Whether the word abstract stands as a heading, not at the start of a sentence or of the title."""
-    word, after, rest = match["word"], match["after"], match["rest"]
+def _is_heading(match: re.Match[str]) -> bool:
+    """Whether the word abstract stands as a heading: alone, bold, or with a mark after it."""
+    after, rest = match["after"], match["rest"]
     if not rest.strip() or (match["open"] or "").startswith(("*", "_")):
         return True
     if (match["open"] or "").startswith("#"):
         return False
-    if any(mark in after for mark in ":.\u2014\u2013") or ("-" in after and after.endswith(" ")):
-        return True
+    return any(mark in after for mark in ":.\u2014\u2013") or ("-" in after and after.endswith(" "))
+
+
+def _runs_in(match: re.Match[str], text: str) -> bool:
+    """Whether the abstract goes on right after the word, as in `ABSTRACT We study`; not in a title at the top."""
+    word, after, rest = match["word"], match["after"], match["rest"]
+    if (match["open"] or "").startswith("#") or not rest:
+        return False
     run_in = word[0].isupper() and after.strip(" \t") == "" and after != "" and rest[0].isupper()
     return run_in and len(rest) >= 40 and bool(text[: match.start()].strip())
 

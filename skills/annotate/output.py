@@ -222,7 +222,7 @@ class Partial:
         ours = not self.done or bool(self._wanted & self.done.keys())
         if not ours and not self._overwrite:
             raise OutputError(
-                f"{self.path} holds {len(self.done)} finished papers of another task, framework or model",
+                f"{self.path} holds finished papers ({len(self.done)}) of another task, framework or model",
                 "Repeat that command to finish it, save to another name, or give --overwrite to begin anew.",
             )
         if self.out.exists() and not self._overwrite:
@@ -280,5 +280,5 @@ class Partial:
         )
 
     def _refused(self, path: Path, error: OSError) -> OutputError:
-        kept = f"{len(self.done)} finished papers are kept in {self.path}; the same command goes on with them."
+        kept = f"The finished papers ({len(self.done)}) are kept in {self.path}; the same command goes on."
         return OutputError(f"{path} cannot be written: {error.strerror or error}", kept if self.done else "")

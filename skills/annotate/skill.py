@@ -105,7 +105,7 @@ async def _about(job: Job, request: Request, subject: str) -> Reading:
     reading = await asyncio.to_thread(topic.local, subject, session.workspace.root, _ours(request))
     unread = f" ({len(reading.skipped)} other files hold no paper)" if reading.skipped else ""
     if reading.papers:
-        _notice(job, f"{len(reading.papers)} papers of the workspace are about {subject!r}{unread}")
+        _notice(job, f"{_papers(len(reading.papers))} of the workspace fit {subject!r}{unread}")
         return Reading(reading.papers)
     _notice(job, f"no paper of the workspace is about {subject!r}{unread}; arXiv is searched")
     return Reading(await topic.from_arxiv(subject, session))
@@ -141,9 +141,7 @@ class _Work:
         async with Run(self.job.session, self.job.typed, self.job.route, skills=names) as parent:
             await parent.add(Message("user", self.job.typed))
             if len(missing) < len(self.keys):
-                parent.emit(
-                    "notice", text=f"{len(self.keys) - len(missing)} of {len(self.keys)} papers are done already"
-                )
+                parent.emit("notice", text=f"already done: {len(self.keys) - len(missing)} of {len(self.keys)} papers")
             try:
                 await self._all(parent, partial)
             except (ApprenticeError, asyncio.CancelledError):
@@ -169,7 +167,9 @@ class _Work:
     def _rescue(self, parent: Run, partial: Partial | None) -> None:
         """The task ends early: show what is finished, or say where it is kept."""
         if self.done and partial:
-            parent.emit("notice", text=f"{len(self.done)} finished papers are kept in {partial.path}; repeat to go on")
+            parent.emit(
+                "notice", text=f"finished papers ({len(self.done)}) are kept in {partial.path}; repeat to go on"
+            )
         elif self.done:
             self._show()
 
@@ -210,7 +210,7 @@ class _Work:
         where = f", saved to {self.request.save_to}" if self.request.save_to else ""
         checks = f"{invalid} of them failed validators" if invalid else "all validators passed"
         left_out = f" {len(self.reading.skipped)} inputs were left out." if self.reading.skipped else ""
-        return f"{count} paper{'s' if count > 1 else ''} annotated{where}; {checks}.{left_out}"
+        return f"{_papers(count)} annotated{where}; {checks}.{left_out}"
 
     def _incomplete(self, finished: int) -> ModelError:
         named = "; ".join(self.failed[:5]) + (f"; and {len(self.failed) - 5} more" if len(self.failed) > 5 else "")
@@ -226,6 +226,10 @@ def _grounding(name: str) -> Grounding:
     if name not in allowed:
         raise UsageError(f"there is no grounding {name!r}", f"Allowed: {', '.join(allowed)}.")
     return cast(Grounding, name)
+
+
+def _papers(count: int) -> str:
+    return "1 paper" if count == 1 else f"{count} papers"
 
 
 def _notice(job: Job, text: str) -> None:

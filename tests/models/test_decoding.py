@@ -60,18 +60,18 @@ def test_sampling_is_repeated_by_its_seed_and_not_by_another(context: Context, p
 
 def test_draws_follow_the_distribution_also_when_the_grammar_refuses_some(context: Context) -> None:
     first, second, third = (context.tokenize(letter)[0] for letter in "abc")
-    logits = np.full(context.vocab_size, -30, dtype=np.float32)
+    logits = np.random.default_rng(0).normal(-30, 1, context.vocab_size).astype(np.float32)
     logits[[first, second, third]] = np.log([0.6, 0.3, 0.1])
     picker = Picker(1.0, seed=7)
     with Grammar(context, "root ::= [bc]") as grammar:
-        draws = [picker.pick(logits, grammar) for _ in range(2000)]
+        draws = [picker.pick(logits, grammar) for _ in range(400)]
     assert set(draws) == {second, third}
-    assert draws.count(second) / len(draws) == pytest.approx(0.75, abs=0.04)
+    assert draws.count(second) / len(draws) == pytest.approx(0.75, abs=0.06)
 
 
 def test_sampling_leaves_out_the_unlikely_tail(context: Context) -> None:
-    logits = np.zeros(context.vocab_size, dtype=np.float32)
-    logits[:3] = [8.0, 6.0, -8.0]
+    logits = np.random.default_rng(0).normal(0, 1, context.vocab_size).astype(np.float32)
+    logits[:2] = [10.0, 8.0]
     picker = Picker(0.5, seed=3)
     assert {picker.pick(logits) for _ in range(200)} == {0}
 
@@ -101,10 +101,10 @@ def test_a_grammar_that_does_not_parse_is_an_error(context: Context) -> None:
 
 def test_a_grammar_without_a_token_left_is_an_error(context: Context) -> None:
     logits = np.zeros(context.vocab_size, dtype=np.float32)
-    with Grammar(context, 'root ::= "\\U0010FFFE"') as grammar, pytest.raises(ModelError, match="allows no token"):
-        for _ in range(5):
-            grammar.accept(Picker().pick(logits, grammar))
-        Picker().pick(np.full(context.vocab_size, -np.inf, dtype=np.float32), grammar)
+    with Grammar(context, r'root ::= "a" [^\x00-\U0010FFFF]') as grammar:
+        grammar.accept(context.tokenize("a")[0])
+        with pytest.raises(ModelError, match="allows no token"):
+            Picker().pick(logits, grammar)
 
 
 def test_json_ends_with_its_last_bracket_and_a_number_when_the_model_ends_it(
@@ -191,7 +191,7 @@ def test_a_template_forces_its_literals_and_fills_its_holes(context: Context, pr
 
 
 def test_a_hole_at_its_limit_is_closed_after_a_whole_word(context: Context, prompt: list[int]) -> None:
-    template = [Fixed('{"a": "'), Hole(LETTERS, CLOSE, 7), Fixed("}")]
+    template = [Fixed('{"a": "'), Hole(LETTERS, CLOSE, 4), Fixed("}")]
     whole = fill(context, prompt, [template[0], Hole(LETTERS, CLOSE, 60)], Picker(), ignore).text
     reply = fill(context, prompt, template, Picker(), ignore)
     assert reply.finish_reason == "length"
@@ -200,13 +200,13 @@ def test_a_hole_at_its_limit_is_closed_after_a_whole_word(context: Context, prom
     words = whole.removeprefix('{"a": "').split(" ")
     assert piece.rstrip(".").split(" ") == [word.rstrip(",.") for word in words[: len(piece.split(" "))]]
     assert b"".join(map(context.piece, reply.token_ids)).decode() == reply.text
-    assert reply.sampled < 7 + 1
+    assert reply.sampled <= 4
 
 
 def test_a_closed_hole_still_obeys_its_grammar(context: Context, prompt: list[int]) -> None:
-    strict = 'root ::= ("alpha beta gamma delta epsilon zeta eta theta" | "alpha beta") "|"'
-    reply = fill(context, prompt, [Hole(strict, "|", 5)], Picker(), ignore)
-    assert reply.text == "alpha beta|"
+    strict = 'root ::= "one two" ("." | " three four five six seven eight nine ten eleven twelve thirteen") "|"'
+    reply = fill(context, prompt, [Fixed("Counting: "), Hole(strict, "|", 9)], Picker(), ignore)
+    assert reply.text == "Counting: one two.|"
 
 
 def test_a_hole_that_no_cut_can_close_is_closed_all_the_same(context: Context, prompt: list[int]) -> None:
@@ -218,9 +218,9 @@ def test_a_hole_that_no_cut_can_close_is_closed_all_the_same(context: Context, p
 def test_the_whole_reply_s_limit_closes_every_later_hole(context: Context, prompt: list[int]) -> None:
     template = [Hole(LETTERS, CLOSE, 40), Hole(r'root ::= [a-zA-Z ,.]* "\",\n"', CLOSE, 40)]
     reply = fill(context, prompt, template, Picker(), ignore, max_tokens=4)
-    assert reply.text.endswith(CLOSE + CLOSE)
+    assert reply.text.count(CLOSE) == 2
     assert reply.finish_reason == "length"
-    assert reply.mean_logprob is None or reply.sampled > 0
+    assert reply.sampled <= 4
 
 
 def test_a_template_that_does_not_fit_is_refused_before_anything_is_evaluated(context: Context) -> None:

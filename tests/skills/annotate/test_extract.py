@@ -71,9 +71,21 @@ def test_a_short_text_without_headings_is_the_abstract_and_its_first_line_may_be
     assert (found.title, found.abstract) == (TITLE, ABSTRACT)
 
 
+def test_a_markdown_heading_that_only_begins_with_abstract_is_another_heading() -> None:
+    text = f"# Abstract Interpretation of Trees\n\n## Abstract\n\n{ABSTRACT}\n\n## 1 Introduction\n{BODY}"
+    found = from_markdown(text, "x")
+    assert (found.title, found.abstract) == ("Abstract Interpretation of Trees", ABSTRACT)
+
+
 def test_a_sentence_about_abstract_interpretation_is_no_heading() -> None:
     text = "Abstract interpretation is a theory of sound approximation. We apply it to trees."
     assert from_text(text, "x").abstract == text
+
+
+def test_a_title_that_begins_with_abstract_gives_way_to_the_heading() -> None:
+    title = "Abstract Meaning Representation for Maps of Street Trees"
+    text = f"Proceedings of Trees\n{title}\nJane Doe\nAbstract\n{ABSTRACT}\n1 Introduction\n{BODY}"
+    assert from_pdf_text(text, "x.pdf", title).abstract == ABSTRACT
 
 
 def test_a_table_of_contents_is_passed_over() -> None:

@@ -223,9 +223,8 @@ def test_a_move_has_as_many_words_as_it_may_have_and_ends_with_a_full_stop(judge
 def test_a_move_gets_no_more_words_than_fit_into_its_tokens(judge: Judge) -> None:
     pieces = template(small(3, 40), ABSTRACT, "numbers", 8)
     (gbnf, _) = [piece.gbnf for piece in pieces if isinstance(piece, Hole)]
-    assert judge.accepts(gbnf, written("Larch answers " * 3 + ".")) is False
-    assert judge.accepts(gbnf, written("Larch answers the queries of cities."))
-    assert not judge.accepts(gbnf, written("Larch answers the queries of all cities."))
+    assert judge.accepts(gbnf, written("Larch answers queries of cities."))
+    assert not judge.accepts(gbnf, written("Larch answers the queries of cities."))
 
 
 @pytest.mark.parametrize("level", LEVELS)

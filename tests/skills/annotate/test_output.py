@@ -211,7 +211,7 @@ def test_the_partial_of_another_task_is_not_thrown_away(workspace: Path) -> None
     out = workspace / "out.md"
     with Partial(out, ["k1"]) as partial:
         partial.add("k1", answer())
-    with pytest.raises(OutputError, match="holds 1 finished papers of another task"), Partial(out, ["k9"]):
+    with pytest.raises(OutputError, match=r"holds finished papers \(1\) of another task"), Partial(out, ["k9"]):
         pass
     with Partial(out, ["k1"]) as partial:
         assert list(partial.done) == ["k1"]
@@ -265,7 +265,7 @@ def test_a_full_disk_loses_nothing_that_was_finished(workspace: Path) -> None:
         size = partial.path.stat().st_size
         with full_after(size + 10), pytest.raises(OutputError, match="cannot be written") as caught:
             partial.add("k2", answer())
-        assert "1 finished papers are kept" in caught.value.hint
+        assert "finished papers (1) are kept" in caught.value.hint
         assert partial.path.stat().st_size == size
         with full_after(size), pytest.raises(OutputError, match=r"out\.md cannot be written"):
             partial.finish("x" * (size + 1))
@@ -307,3 +307,22 @@ def test_a_link_in_the_place_of_the_partial_is_not_followed(workspace: Path, tmp
     with pytest.raises(OutputError, match="cannot be written"), Partial(workspace / "out.md", ["k1"]):
         pass
     assert (tmp_path / "victim").read_text() == "keep"
+
+
+def test_a_partial_that_went_between_opening_and_locking_is_made_anew(
+    workspace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = workspace / "out.md.partial"
+    lock, calls = fcntl.flock, []
+
+    def slow(file: int, how: int) -> None:
+        if not calls:
+            path.unlink()  # another process finished just now
+        calls.append(how)
+        lock(file, how)
+
+    monkeypatch.setattr(fcntl, "flock", slow)
+    with Partial(workspace / "out.md", ["k1"]) as partial:
+        partial.add("k1", answer())
+        assert path.read_bytes().count(b"\n") == 2
+    assert len(calls) == 2

@@ -11,8 +11,7 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from types import ModuleType, SimpleNamespace
-from typing import Any, cast
+from typing import Any
 
 import pytest
 
@@ -25,8 +24,10 @@ from agent.redact import Redactor
 from agent.session import Session
 from agent.traces import TraceStore
 from skills.annotate import framework as frameworks
+from skills.annotate.explain import split_sentences
 from skills.annotate.skill import run
 from skills.registry import Job
+from tools.registry import ToolContext
 from tools.workspace import Workspace
 
 ROOT = Path(__file__).parents[3]
@@ -35,26 +36,29 @@ KEYS = frameworks.load("eight-moves").keys
 
 
 def reply(number: int) -> dict[str, str]:
-    """A valid annotation of one of our abstracts: its first sentence is the claim."""
-    claim = OWN[number]["abstract"].split(". ")[0] + "."
+    """A valid annotation of one of our abstracts: its longest sentence is the claim."""
+    claim = max(split_sentences(OWN[number]["abstract"]), key=len)
     return {"content": json.dumps({move: claim if move == "claim" else "Not stated." for move in KEYS})}
 
 
 class Desk:
     """A workspace with a session, and a model that has these replies."""
 
-    def __init__(self, workspace: Path, replies: Sequence[dict[str, Any]]) -> None:
+    def __init__(self, workspace: Path, replies: Sequence[dict[str, Any]], arxiv_url: str = "") -> None:
+        self.settings = Settings.model_validate({"tools": {"arxiv_url": arxiv_url}})
         self.workspace = workspace
         self.model = Scripted(replies)
         self.events: list[Event] = []
         self.redactor = Redactor({})
 
     def do(self, task: str, stdin: str | None = None, **options: str) -> str:
-        unused = cast(Any, None)
         store = TraceStore.open(self.workspace.parent / "traces.db", self.redactor)
         place = Workspace(self.workspace)
+        consent = Consent(allowed=frozenset(["net:127.0.0.1"]))
+        outputs, cache = self.workspace.parent / "outputs", self.workspace.parent / "cache"
+        context = ToolContext(place, consent, self.settings, self.redactor, outputs, cache)
         session = Session(
-            Settings(), store, self.events.append, Consent(), place, {}, unused, {}, self.workspace, stdin, options
+            self.settings, store, self.events.append, consent, place, {}, context, {}, outputs, stdin, options
         )
         session.models["scripted"] = self.model
         job = Job(session, task, f"/annotate {task}", Route("scripted", "flag", "you gave --model"), ())
@@ -67,13 +71,10 @@ class Desk:
         return [event.data.get("text") for event in self.events if event.kind == kind]
 
     def runs(self) -> list[tuple[str, str, str]]:
-        """Of each run: its id's place among all, its parent's, and the outcome."""
-        begun = [event.run_id for event in self.events if event.kind == "run"]
+        """Of each run, in the order in which they began: id, outcome and task."""
         ends = {event.run_id: event.data["outcome"] for event in self.events if event.kind == "end"}
-        return [
-            (run_id, ends.get(run_id, ""), event.data["task"])
-            for run_id, event in zip(begun, [event for event in self.events if event.kind == "run"], strict=True)
-        ]
+        begun = [event for event in self.events if event.kind == "run"]
+        return [(event.run_id, ends.get(event.run_id, ""), event.data["task"]) for event in begun]
 
 
 def three(workspace: Path) -> None:
@@ -85,7 +86,7 @@ def test_one_paper_is_one_run_and_the_answer_is_the_annotation(workspace: Path) 
     (workspace / "a.txt").write_text(OWN[0]["abstract"])
     desk = Desk(workspace, [reply(0)])
     answer = desk.do("a.txt")
-    assert answer.startswith("# a.txt\n\nSource: a.txt\n\n**Claim.** Beam search over small translation models")
+    assert answer.startswith("# a.txt\n\nSource: a.txt\n\n**Claim.** On four language pairs and models of 30M")
     assert [(outcome, task) for _, outcome, task in desk.runs()] == [("success", "/annotate a.txt")]
 
 
@@ -99,10 +100,8 @@ def test_piped_text_is_annotated_and_never_obeyed(workspace: Path) -> None:
 
 
 def test_text_in_the_task_is_annotated(workspace: Path) -> None:
-    found = json.loads(
-        Desk(workspace, [reply(1)]).do(OWN[1]["abstract"] + " save to out.json")
-        and (workspace / "out.json").read_text()
-    )
+    Desk(workspace, [reply(1)]).do(OWN[1]["abstract"] + " save to out.json")
+    found = json.loads((workspace / "out.json").read_text())
     assert (found["source"], list(found["annotation"]), found["valid"]) == ("typed text", KEYS, True)
 
 
@@ -119,7 +118,7 @@ def test_several_papers_are_a_parent_run_with_a_child_each_and_keep_their_order(
     assert parent[1:] == ("success", "/annotate z.txt p.jsonl save to out.jsonl")
     assert [task for _, _, task in children] == [f"/annotate {row['source']}" for row in rows]
     store = TraceStore.open(workspace.parent / "traces.db", desk.redactor)
-    assert {store.load(child).parent_id for child, _, _ in children} == {parent[0]}
+    assert {store.get(child).parent_id for child, _, _ in children} == {parent[0]}
     store.close()
     assert os.listdir(workspace).count("out.jsonl.partial") == 0
 
@@ -129,22 +128,22 @@ def test_a_failure_half_way_keeps_what_is_done_and_the_same_command_does_only_th
     desk = Desk(workspace, [reply(0), {"error": "the server fell over"}])
     with pytest.raises(ModelUnavailable, match="fell over"):
         desk.do("p.jsonl save to out.jsonl")
-    assert any("1 finished papers are kept in" in text for text in desk.told("notice"))
+    assert any("finished papers (1) are kept in" in text for text in desk.told("notice"))
     assert sorted(os.listdir(workspace)) == ["out.jsonl.partial", "p.jsonl"]
     again = Desk(workspace, [reply(1), reply(2)])
     again.do("p.jsonl save to out.jsonl")
     assert len(again.model.requests) == 2
-    assert "1 of 3 papers are done already" in again.told("notice")
+    assert "already done: 1 of 3 papers" in again.told("notice")
     rows = [json.loads(line) for line in (workspace / "out.jsonl").read_text().splitlines()]
     assert [row["id"] for row in rows] == ["own-01", "own-02", "own-03"]
-    assert rows[0]["annotation"]["claim"].startswith("Beam search")
+    assert rows[0]["annotation"]["claim"].startswith("On four language pairs")
 
 
 def test_a_killed_process_is_taken_up_by_the_same_command(workspace: Path, tmp_path: Path) -> None:
     three(workspace)
     script = tmp_path / "replies.jsonl"
     script.write_text(json.dumps(reply(0)) + "\n" + json.dumps(reply(1) | {"delay": 600}) + "\n")
-    command = [sys.executable, "-P", "-m", "agent.cli", "/annotate p.jsonl save to out.csv"]
+    command = [sys.executable, "-P", "-c", "from agent.cli import main; main()", "/annotate p.jsonl save to out.csv"]
     command += ["--model", f"scripted:{script}", "--workspace", str(workspace)]
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
     partial = workspace / "out.csv.partial"
@@ -286,21 +285,15 @@ def test_unknown_frameworks_and_levels_are_refused(workspace: Path) -> None:
         Desk(workspace, []).do("a.txt", framework="seven-moves")
 
 
-def test_a_topic_takes_the_workspaces_papers_and_else_arxivs(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_topic_takes_the_workspaces_papers_and_else_arxivs(workspace: Path, arxiv_url: str) -> None:
     three(workspace)
     desk = Desk(workspace, [reply(1)])
     assert json.loads(desk.do("Survey of RAG techniques", format="json"))["source"] == "p.jsonl:2"
-    assert "1 papers of the workspace are about 'Survey of RAG techniques'" in desk.told("notice")
+    assert "1 paper of the workspace fit 'Survey of RAG techniques'" in desk.told("notice")
 
-    async def search(context: Any, query: str, limit: int) -> list[Any]:
-        return [await by_id(context, "2402.11651v2")]
-
-    async def by_id(context: Any, number: str) -> Any:
-        return SimpleNamespace(id=number, title=OWN[3]["title"], abstract=OWN[3]["abstract"])
-
-    module = cast(Any, ModuleType("tools.arxiv"))
-    module.search, module.by_id = search, by_id
-    monkeypatch.setitem(sys.modules, "tools.arxiv", module)
-    for task in ("spreadsheets", "arXiv:2402.11651v2"):
-        found = json.loads(Desk(workspace, [reply(3)]).do(task, format="json"))
+    arxiv = Desk(workspace, [], arxiv_url)
+    for task in ("street trees that cool cities", "arXiv:2402.11651v2"):
+        arxiv.model = Scripted([{"content": json.dumps(dict.fromkeys(KEYS, "Not stated."))}])
+        found = json.loads(arxiv.do(task, format="json"))
         assert (found["source"], found["id"]) == ("arXiv:2402.11651v2", "2402.11651v2")
+        assert found["title"] == "Street Trees that Cool"

@@ -99,7 +99,7 @@ def test_refused_says_so_and_what_to_give_instead(workspace: Path, arxiv_url: st
 def test_offline_says_so_and_what_to_give_instead(workspace: Path) -> None:
     nobody = "http://127.0.0.1:9/api/query"
     with pytest.raises(
-        InputError, match="no paper in .* is about 'cooling trees', and arXiv was not searched"
+        InputError, match=r"no paper in .* is about 'cooling trees', and arXiv was not searched"
     ) as caught:
         asyncio.run(topic.from_arxiv("cooling trees", session(workspace, nobody, "net:127.0.0.1")))
     assert "Give a file" in caught.value.hint
