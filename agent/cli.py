@@ -83,12 +83,15 @@ def _report(error: Exception) -> int:
     import traceback
 
     from agent import config
+    from agent.redact import Redactor
 
     path = config.cache_dir() / "crash.log"
     sys.stderr.write(f"error: something in Apprentice itself failed: {type(error).__name__}: {error}\n")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text("".join(traceback.format_exception(error)), encoding="utf-8")
+        path.write_text(
+            Redactor().redact("".join(traceback.format_exception(error))), encoding="utf-8", errors="replace"
+        )
         sys.stderr.write(f"  The details are in {path}; what was done until then is on record.\n")
     except OSError:
         sys.stderr.write("  The details could not be written.\n")

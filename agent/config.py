@@ -94,6 +94,8 @@ class Annotate(Section):
     """What decoding may not invent: none, numbers, or words (numbers and content words)."""
     max_move_tokens: int = Field(default=64, ge=8)
     """The most tokens of one move."""
+    retries: int = Field(default=1, ge=0, le=5)
+    """Further attempts of the same model when validators object."""
 
 
 class Settings(Section):

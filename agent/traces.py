@@ -226,7 +226,8 @@ class TraceStore:
     def each(self, ids: Sequence[str] | None = None) -> Iterator[Trajectory]:
         """Whole runs one at a time, oldest first: all of them, or those with these exact ids. Holds one in memory."""
         with self._reading() as connection:
-            chosen = ids or [row[0] for row in connection.execute("SELECT id FROM runs ORDER BY started, rowid")]
+            every = "SELECT id FROM runs ORDER BY started, rowid"
+            chosen = [row[0] for row in connection.execute(every)] if ids is None else ids
             for run_id in chosen:
                 yield _load(connection, run_id)
 

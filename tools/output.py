@@ -19,11 +19,12 @@ class Output:
     """
 
     def __init__(self, context: ToolContext, name: str) -> None:
-        self._context, self._name = context, name
+        self._context = context
         self._limit = context.settings.tools.output_limit
         self._redaction = context.redactor.stream()
         self._length = 0
         self._head = self._tail = ""
+        self._path = context.outputs / f"{name}-{secrets.token_hex(4)}.txt"
         self._file: TextIO | None = None
         self._lost = ""
 
@@ -60,16 +61,14 @@ class Output:
         self._head += text[: self._limit - len(self._head)]
 
     def _begin_file(self, text: str) -> None:
-        folder = self._context.outputs
-        path = folder / f"{self._name}-{secrets.token_hex(4)}.txt"
         try:
-            folder.mkdir(parents=True, exist_ok=True)
-            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+            self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            descriptor = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         except OSError as error:
             self._lost = error.strerror or str(error)
             return
         self._file = os.fdopen(descriptor, "w", encoding="utf-8", errors="replace", newline="")
-        self._context.workspace.allow_reading(path)
+        self._context.workspace.allow_reading(self._path)
         self._write(text)
 
     def _write(self, text: str) -> None:
@@ -89,8 +88,7 @@ class Output:
     def _place(self) -> str:
         if self._lost:
             return f"they could not be saved: {self._lost}"
-        assert self._file is not None
-        return f"read_file reads the whole output in {self._file.name}"
+        return f"read_file reads the whole output in {self._path}"
 
 
 def shown(context: ToolContext, name: str, text: str) -> str:

@@ -18,6 +18,8 @@ from agent.session import Session
 if TYPE_CHECKING:
     from prompt_toolkit import PromptSession
 
+    from agent.redact import Redactor
+
 HELP = """\
 /NAME ...     a skill, e.g. /annotate paper.txt (Tab completes)
 /good, /bad   label the last run
@@ -132,7 +134,8 @@ async def chat(options: argparse.Namespace) -> int:
 
 
 async def _interactive(conversation: Conversation) -> None:
-    prompt = _prompt(["/" + name for name in conversation.session.skills] + list(OWN) + ["/quit"])
+    session = conversation.session
+    prompt = _prompt(["/" + name for name in session.skills] + list(OWN) + ["/quit"], session.tool_context.redactor)
     print("Apprentice. /help says what you can type; Ctrl-D leaves.")
     while True:
         try:
@@ -167,12 +170,18 @@ async def _interruptible(conversation: Conversation, line: str) -> bool:
         loop.remove_signal_handler(signal.SIGINT)
 
 
-def _prompt(words: Iterable[str]) -> PromptSession[str]:
+def _prompt(words: Iterable[str], redactor: Redactor) -> PromptSession[str]:
     """An input line with history, completion of /names, and Alt-Enter for a further line."""
     from prompt_toolkit import PromptSession
     from prompt_toolkit.completion import WordCompleter
     from prompt_toolkit.history import FileHistory
     from prompt_toolkit.key_binding import KeyBindings, KeyPressEvent
+
+    class History(FileHistory):
+        """The lines of all REPLs; like the record, without the secrets that a person pastes."""
+
+        def store_string(self, string: str) -> None:
+            super().store_string(redactor.redact(string))
 
     keys = KeyBindings()
 
@@ -187,7 +196,7 @@ def _prompt(words: Iterable[str]) -> PromptSession[str]:
     folder = config.cache_dir()
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     return PromptSession(
-        history=FileHistory(str(folder / "chat_history")),
+        history=History(str(folder / "chat_history")),
         completer=WordCompleter(list(words), sentence=True),
         key_bindings=keys,
         multiline=True,

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
-import tempfile
+import secrets
 import tomllib
 from pathlib import Path
 from typing import Any
 
 from agent import config
-from agent.errors import OutputError, UsageError
+from agent.errors import ConfigError, OutputError, UsageError
 
 
 def add_config(parser: argparse.ArgumentParser) -> None:
@@ -53,9 +54,13 @@ async def set_value(options: argparse.Namespace) -> int:
     """Change one key of the user's file; the rest of the file, comments included, stays as it is."""
     target = config.config_dir() / "config.toml"
     config.value(config.Settings(), options.key)
-    text = target.read_text(encoding="utf-8") if target.exists() else ""
-    changed = _with(text, options.key, options.value)
-    config.check(tomllib.loads(changed), str(target))
+    if options.key not in {row[0] for row in config.describe()}:
+        raise UsageError(f"{options.key} is a group of settings", "`apprentice config` lists every setting.")
+    changed = _with(_text(target), options.key, options.value)
+    try:
+        config.check(tomllib.loads(changed), str(target))
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"{target} would not be valid TOML: {error}", "Correct that file by hand.") from None
     _replace(target, changed)
     print(f"{options.key} = {options.value} in {target}")
     return 0
@@ -84,6 +89,17 @@ async def revoke(options: argparse.Namespace) -> int:
     return 0
 
 
+def _text(target: Path) -> str:
+    """What the file holds; nothing if there is none."""
+    try:
+        return target.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        return ""
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
+        raise ConfigError(f"{target} cannot be read: {reason}", "Correct that file, or remove it.") from None
+
+
 def _with(text: str, key: str, value: str) -> str:
     """The file's text with one key changed or added, in its table."""
     table, _, leaf = key.rpartition(".")
@@ -107,9 +123,9 @@ def _toml(key: str, value: str) -> str:
 
     default: Any = config.value(config.Settings(), key)
     if isinstance(default, list):
-        return json.dumps([part.strip() for part in value.split(",") if part.strip()])
+        return json.dumps([part.strip() for part in value.split(",") if part.strip()], ensure_ascii=False)
     if isinstance(default, str):
-        return json.dumps(value)
+        return json.dumps(value, ensure_ascii=False)  # TOML has no surrogate pairs
     try:
         return json.dumps(type(default)(value))
     except ValueError:
@@ -117,10 +133,13 @@ def _toml(key: str, value: str) -> str:
 
 
 def _replace(target: Path, text: str) -> None:
+    temporary = target.with_name(f".{target.name}.{secrets.token_hex(4)}.tmp")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile("w", dir=target.parent, delete=False, encoding="utf-8") as file:
+        with open(temporary, "x", encoding="utf-8", opener=lambda name, flags: os.open(name, flags, 0o600)) as file:
             file.write(text)
-        os.replace(file.name, target)
+        os.replace(temporary, target)
     except OSError as error:
-        raise OutputError(f"{target} could not be written: {error.strerror}") from None
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+        raise OutputError(f"{target} could not be written: {error.strerror}", "It is as it was.") from None

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from agent import config, trust
 from agent.consent import Ask, Consent
-from agent.errors import InputError, UsageError
+from agent.errors import InputError, OutputError, ToolError, UsageError
 from agent.messages import Event, Message
 from agent.session import Session
 
@@ -222,6 +222,8 @@ async def _work_freely(
 
     route = _route(session, model, active)
     target = SAVE_TO.search(task)
+    name = next(filter(None, target.groups())) if target else ""
+    _check_target(session, name)  # before anything is asked of a model
     wanted = SAVE_TO.sub("", task)
     if session.stdin is not None:
         wanted += f"\n\nStandard input:\n{session.stdin}"
@@ -232,14 +234,33 @@ async def _work_freely(
     async with Run(session, typed, route, skills=names, tools=schemas) as run:
         instructions = skills.instructions(active, session.skills)
         answer = await Loop(run, route.model, offered, instructions).answer(wanted, earlier)
-    return await _save(session, answer, next(filter(None, target.groups()))) if target and answer else answer
+    return _save(session, answer, name) if name and answer else answer
 
 
-async def _save(session: Session, answer: str, name: str) -> str:
-    """Write the answer where the person asked for it. An existing file is kept unless --overwrite."""
-    if session.workspace.resolve(name, write=True).exists() and not session.options.get("overwrite"):
-        raise UsageError(f"{name} exists, and the answer was not written over it", "Give --overwrite, or another name.")
-    session.workspace.write_text(name, answer + "\n")
+def _check_target(session: Session, name: str) -> None:
+    """Raise UsageError if the file to save to cannot be one, or exists and --overwrite was not given."""
+    if not name:
+        return
+    try:
+        target = session.workspace.resolve(name, write=True)
+    except ToolError as error:
+        raise UsageError(f"cannot save to {name}: {error.message}", error.hint) from None
+    if target.is_dir():
+        raise UsageError(f"cannot save to {name}: it is a folder", "Give a file name, such as answer.md.")
+    if target.exists() and not session.options.get("overwrite"):
+        raise UsageError(f"{name} exists and is kept", "Give --overwrite to replace it, or save to another name.")
+
+
+def _save(session: Session, answer: str, name: str) -> str:
+    """Write the answer where the person asked for it. Raises ApprenticeError; the answer then is on record."""
+    on_record = "The answer is on record: `apprentice traces show last`."
+    try:
+        _check_target(session, name)  # somebody may have made it meanwhile
+        session.workspace.write_text(name, answer + "\n")
+    except UsageError as error:
+        raise UsageError(error.message, on_record) from None
+    except ToolError as error:
+        raise OutputError(f"the answer could not be saved: {error.message}", on_record) from None
     session.emit(Event("notice", "", {"text": f"saved to {name}"}))
     return answer
 

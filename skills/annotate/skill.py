@@ -21,6 +21,7 @@ from skills.annotate.attempt import annotate
 from skills.annotate.output import Answer, Partial, key, render
 from skills.annotate.papers import Paper, Reading
 from skills.annotate.request import Request, Source, parse
+from skills.annotate.validate import told
 
 if TYPE_CHECKING:
     from skills.registry import Job
@@ -188,7 +189,7 @@ class _Work:
         found = await annotate(
             self.job, paper, self.framework, grounding=self.grounding, parent_id=parent_id, task=task
         )
-        said = tuple(finding.message for finding in found.findings)
+        said = tuple(told(found.findings))
         answer = Answer(found.annotation, found.model, found.valid, said, found.run_id)
         if partial:
             await asyncio.to_thread(partial.add, done, answer)
@@ -208,9 +209,11 @@ class _Work:
         count, answers = len(self.keys), [self.done[done] for done in self.keys]
         invalid = sum(not answer.valid for answer in answers)
         where = f", saved to {self.request.save_to}" if self.request.save_to else ""
-        checks = f"{invalid} of them failed validators" if invalid else "all validators passed"
+        doubtful = sum(answer.valid and bool(answer.validators) for answer in answers)
+        checks = [f"{invalid} not valid"] if invalid else ["all valid"]
+        checks += [f"validators doubt {doubtful}"] if doubtful else []
         left_out = f" {len(self.reading.skipped)} inputs were left out." if self.reading.skipped else ""
-        return f"{_papers(count)} annotated{where}; {checks}.{left_out}"
+        return f"{_papers(count)} annotated{where}; {', '.join(checks)}.{left_out}"
 
     def _incomplete(self, finished: int) -> ModelError:
         named = "; ".join(self.failed[:5]) + (f"; and {len(self.failed) - 5} more" if len(self.failed) > 5 else "")

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from typing import Any, Literal
@@ -31,11 +31,19 @@ STEM = 5
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One rule that an annotation breaks. `move` is empty if it concerns the whole; `message` is for people."""
+    """One rule that an annotation breaks. `move` is empty if it concerns the whole; `message` is for people.
+
+    A doubt leaves the annotation valid: its form and its numbers hold, its content may be poor. It is told, and tried
+    again, like any finding.
+    """
 
     rule: Rule
     move: str
     message: str
+
+    @property
+    def doubt(self) -> bool:
+        return self.rule in ("support", "alike", "cut")
 
 
 def words(text: str) -> list[str]:
@@ -95,6 +103,23 @@ def check(annotation: Mapping[str, Any], abstract: str, framework: Framework) ->
     for key, text in stated(annotation, framework).items():
         findings += _move(framework.move(key), text, abstract, framework)
     return findings + _alike(stated(annotation, framework), framework)
+
+
+def told(findings: Sequence[Finding]) -> list[str]:
+    """What people read: one sentence for all moves with unsupported words, one for a move that repeats others."""
+    weak = [finding.move for finding in findings if finding.rule == "support"]
+    sentences = [f"too many words of {_listed(weak)} are not the abstract's"] if weak else []
+    alike: dict[str, str] = {}
+    for finding in findings:
+        if finding.rule == "alike":
+            alike.setdefault(finding.move, finding.message)
+        elif finding.rule != "support":
+            sentences.append(finding.message)
+    return sentences + list(alike.values())
+
+
+def _listed(names: Sequence[str]) -> str:
+    return f"{', '.join(names[:-1])} and {names[-1]}" if len(names) > 1 else names[0]
 
 
 def parse(text: str) -> tuple[dict[str, Any], list[Finding]]:

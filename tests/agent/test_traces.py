@@ -108,6 +108,7 @@ class TestRoundTrip:
             record(store, a_run(f"r{number}", started=100.0 - number, tools=[TOOL]), Message("user", f"m{number}"))
         assert [run.messages[0].content for run in store.each()] == ["m2", "m1", "m0"]
         assert [run.id for run in store.each(["r0", "r2"])] == ["r0", "r2"]
+        assert list(store.each([])) == []
         with pytest.raises(StoreError, match="no run 'gone'"):
             list(store.each(["gone"]))
 
@@ -337,7 +338,6 @@ class TestEnding:
             from agent.messages import Trajectory
             from agent.redact import Redactor
             from agent.traces import TraceStore
-from tests.agent.records import a_run, bytes_on_disk, record
             store = TraceStore.open(Path({str(path)!r}), Redactor())
             run = Trajectory("r1", "task", started=1.0)
             asyncio.run(store.open_run(run))

@@ -52,9 +52,7 @@ def test_greedy_takes_the_likeliest_token_and_gives_its_log_probability(context:
 
 
 def test_sampling_is_repeated_by_its_seed_and_not_by_another(context: Context, prompt: list[int]) -> None:
-    texts = [
-        generate(context, prompt, Picker(1.2, seed), ignore, max_tokens=12).text for seed in (1, 1, 2, 2**70 + 1)
-    ]
+    texts = [generate(context, prompt, Picker(1.2, seed), ignore, max_tokens=12).text for seed in (1, 1, 2, 2**70 + 1)]
     assert texts[0] == texts[1] != texts[2]
 
 
@@ -174,7 +172,13 @@ def test_a_prompt_of_several_batches_is_evaluated_as_a_whole(context: Context) -
 
 
 def test_a_template_forces_its_literals_and_fills_its_holes(context: Context, prompt: list[int]) -> None:
-    template = [Fixed('{"a": "'), Hole(LETTERS, CLOSE, 40), Fixed(' "b": "'), Hole(LETTERS, CLOSE, 40), Fixed(' "c": 1}')]
+    template = [
+        Fixed('{"a": "'),
+        Hole(LETTERS, CLOSE, 40),
+        Fixed(' "b": "'),
+        Hole(LETTERS, CLOSE, 40),
+        Fixed(' "c": 1}'),
+    ]
     shown: list[Delta] = []
     evaluated = context.evaluated
     reply = fill(context, prompt, template, Picker(), shown.append)
@@ -191,16 +195,17 @@ def test_a_template_forces_its_literals_and_fills_its_holes(context: Context, pr
 
 
 def test_a_hole_at_its_limit_is_closed_after_a_whole_word(context: Context, prompt: list[int]) -> None:
-    template = [Fixed('{"a": "'), Hole(LETTERS, CLOSE, 4), Fixed("}")]
-    whole = fill(context, prompt, [template[0], Hole(LETTERS, CLOSE, 60)], Picker(), ignore).text
-    reply = fill(context, prompt, template, Picker(), ignore)
+    start = "Three animals of the forest are the"
+    whole = fill(context, prompt, [Fixed(start), Hole(LETTERS, CLOSE, 60)], Picker(), ignore).text
+    reply = fill(context, prompt, [Fixed(start), Hole(LETTERS, CLOSE, 6), Fixed("}")], Picker(), ignore)
     assert reply.finish_reason == "length"
-    piece = reply.text.removeprefix('{"a": "').removesuffix('",\n}')
+    piece = reply.text.removeprefix(start).removesuffix(CLOSE + "}")
+    words = [word.rstrip(",") for word in piece.removesuffix(".").split(" ")]
     assert piece.endswith(".")
-    words = whole.removeprefix('{"a": "').split(" ")
-    assert piece.rstrip(".").split(" ") == [word.rstrip(",.") for word in words[: len(piece.split(" "))]]
+    assert len(words) > 2
+    assert words == [word.rstrip(",") for word in whole.removeprefix(start).split(" ")[: len(words)]]
     assert b"".join(map(context.piece, reply.token_ids)).decode() == reply.text
-    assert reply.sampled <= 4
+    assert reply.sampled <= 6
 
 
 def test_a_closed_hole_still_obeys_its_grammar(context: Context, prompt: list[int]) -> None:
@@ -232,7 +237,7 @@ def test_a_template_that_does_not_fit_is_refused_before_anything_is_evaluated(co
 
 
 def test_endings_prefer_a_sentence_then_whole_words() -> None:
-    assert list(_endings("It is done.", "|"))[0] == "It is done.|"
+    assert next(_endings("It is done.", "|")) == "It is done.|"
     assert list(_endings("Rose to 13.", "|"))[:3] == ["Rose to.|", "Rose to|", "Rose.|"]
     assert list(_endings("a fox, and th", "|"))[:4] == ["a fox, and.|", "a fox, and|", "a fox.|", "a fox|"]
     assert list(_endings("", "|")) == ["|", "|"]

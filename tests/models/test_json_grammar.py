@@ -95,7 +95,10 @@ CASES: list[tuple[str, dict[str, Any], list[str], list[str]]] = [
     ("all of", {"allOf": [obj({"a": NUMBER}, "a"), obj({"b": NUMBER}, "b")]}, ['{"a": 1, "b": 2}'], ['{"a": 1}']),
     (
         "references, also to itself",
-        {"$defs": {"tree": obj({"v": NUMBER, "kids": {"items": {"$ref": "#/$defs/tree"}}}, "v")}, "$ref": "#/$defs/tree"},
+        {
+            "$defs": {"tree": obj({"v": NUMBER, "kids": {"items": {"$ref": "#/$defs/tree"}}}, "v")},
+            "$ref": "#/$defs/tree",
+        },
         ['{"v": 1}', '{"v": 1, "kids": [{"v": 2, "kids": []}]}'],
         ['{"v": 1, "kids": [2]}'],
     ),

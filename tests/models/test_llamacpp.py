@@ -50,6 +50,11 @@ def chat(model: Model, messages: list[Message] = ASK, **request: Any) -> tuple[R
     return asyncio.run(collect())
 
 
+async def until(model: LlamaCpp, *, busy: bool) -> None:
+    while model._own_engine().busy != busy:  # noqa: ASYNC110 - the engine tells nobody when it is idle
+        await asyncio.sleep(0.005)
+
+
 def in_thread(model: LlamaCpp, work: Any) -> Any:
     """What `work(context)` returns, run where the model lives."""
 
@@ -144,7 +149,9 @@ def test_a_text_that_looks_like_a_marker_stays_text(model: LlamaCpp) -> None:
 
 def test_an_ordinary_prompt_is_tokenised_as_one_text(model: LlamaCpp) -> None:
     def both(context: Any) -> tuple[list[int], list[int]]:
-        text = "<|im_start|>system\nA\n<|im_end|>\n<|im_start|>user\n\n x<y [1] \ue000<|im_end|>\n<|im_start|>assistant\n"
+        text = (
+            "<|im_start|>system\nA\n<|im_end|>\n<|im_start|>user\n\n x<y [1] \ue000<|im_end|>\n<|im_start|>assistant\n"
+        )
         messages = [Message("system", "A\n"), Message("user", "\n x<y [1] \ue000")]
         return prompt_tokens(context, messages), context.tokenize(text, special=True)
 
@@ -190,15 +197,13 @@ def test_cancelling_stops_a_long_prompt_within_half_a_second(model: LlamaCpp) ->
     async def cancel() -> float:
         assert await model.count_tokens(long) > 4000
         reading = asyncio.ensure_future(anext(model.chat(long)))
-        while not model._own_engine().busy:
-            await asyncio.sleep(0.01)
+        await until(model, busy=True)
         await asyncio.sleep(0.3)
         started = time.perf_counter()
         reading.cancel()
         with pytest.raises(asyncio.CancelledError):
             await reading
-        while model._own_engine().busy:
-            await asyncio.sleep(0.005)
+        await until(model, busy=False)
         return time.perf_counter() - started
 
     assert asyncio.run(cancel()) < 0.5
@@ -210,8 +215,7 @@ def test_closing_the_stream_stops_the_generation(model: LlamaCpp) -> None:
         async with aclosing(model.chat(ASK, max_tokens=500)) as stream:
             await anext(stream)
         started = time.perf_counter()
-        while model._own_engine().busy:
-            await asyncio.sleep(0.005)
+        await until(model, busy=False)
         return time.perf_counter() - started
 
     assert asyncio.run(close()) < 0.5
@@ -282,7 +286,7 @@ def test_an_adapter_of_another_base_is_refused(model: LlamaCpp, tmp_path: Path, 
 
 
 def test_missing_files_are_named_at_once(tmp_path: Path) -> None:
-    with pytest.raises(ModelUnavailable, match="gone.gguf cannot be read: No such file"):
+    with pytest.raises(ModelUnavailable, match=r"gone\.gguf cannot be read: No such file"):
         LlamaCpp(tmp_path / "gone.gguf", SETTINGS)
     with pytest.raises(ModelUnavailable, match="no adapter"):
         LlamaCpp(find(SETTINGS), SETTINGS, adapter=tmp_path / "gone.gguf")
@@ -310,7 +314,7 @@ def test_an_adapter_that_vanished_is_named(model: LlamaCpp, tmp_path: Path) -> N
     path = write_adapter(tmp_path / "soon-gone.gguf")
     tuned = LlamaCpp(find(SETTINGS), SETTINGS, adapter=path)
     path.unlink()
-    with pytest.raises(ModelUnavailable, match="soon-gone.gguf cannot be read"):
+    with pytest.raises(ModelUnavailable, match=r"soon-gone\.gguf cannot be read"):
         chat(tuned)
     asyncio.run(tuned.close())
 
@@ -354,6 +358,35 @@ asyncio.run(main())
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=30)
     assert (done.returncode, done.stdout, done.stderr) == (7, "busy\n", "")
     assert time.perf_counter() - started < 10
+
+
+def test_a_failure_inside_the_engine_is_a_model_error_and_the_engine_goes_on(model: LlamaCpp) -> None:
+    def fail(_: Any) -> None:
+        raise ZeroDivisionError("inside")
+
+    with pytest.raises(ModelError, match=r"llama\.cpp failed on .*inside"):
+        in_thread(model, fail)
+    assert in_thread(model, lambda context: context.limit) == 8192
+
+
+def test_a_request_whose_event_loop_is_gone_stops_by_itself(model: LlamaCpp) -> None:
+    loop = asyncio.new_event_loop()
+    stream = model.chat(ASK, max_tokens=2000)
+    reading = loop.create_task(anext(stream))
+    loop.run_until_complete(reading)
+    loop.close()
+    started = time.perf_counter()
+    asyncio.run(until(model, busy=False))
+    assert time.perf_counter() - started < 2
+
+
+def test_a_llama_cpp_that_does_not_import_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = Settings(models=Models(threads=1, context=300))
+    monkeypatch.setitem(sys.modules, "agent.models.llama_context", None)
+    broken = LlamaCpp(find(settings), settings)
+    with pytest.raises(ModelUnavailable, match="does not work on this machine"):
+        chat(broken)
+    asyncio.run(broken.close())
 
 
 def test_threads_are_those_of_the_settings_or_the_cores_that_are_free(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -58,7 +58,7 @@ def test_the_same_is_shown_and_kept_however_the_output_is_cut(make_context: Make
 def test_a_secret_cut_by_chunks_is_neither_shown_nor_kept(make_context: MakeContext) -> None:
     context = make_context(output_limit=200, environment={"SERVICE_TOKEN": "correct-horse-battery"})
     output = Output(context, "x")
-    for piece in ("x\n" * 200, "the token is correct-", "horse-bat", "tery\n", "y\n" * 20):
+    for piece in ("x\n" * 200, "the token is correct-", "horse-bat", "tery\n", "y\n" * 5):
         output.add(piece)
     answer = output.close()
     (path,) = context.outputs.iterdir()

@@ -124,7 +124,8 @@ def test_the_time_out_ends_the_group_even_what_ignores_sigterm(context: ToolCont
 
 def test_a_group_that_heeds_sigterm_may_clean_up(context: ToolContext) -> None:
     answer = run(context, "trap 'echo cleaned; exit' TERM; while :; do sleep 0.05; done", timeout=0.4)
-    assert answer == "ended after 0.4 s, its time-out\ncleaned\n"
+    assert answer.startswith("ended after 0.4 s, its time-out\n")
+    assert "cleaned" in answer
 
 
 def test_a_model_can_shorten_the_time_out_but_not_lengthen_it(make_context: MakeContext) -> None:
