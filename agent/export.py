@@ -129,7 +129,7 @@ def _export_parquet(trajectories: Iterable[Trajectory], path: Path) -> int:
         import pyarrow
         import pyarrow.parquet
     except ImportError:
-        hint = "Install it: python -m pip install 'apprentice[parquet]'"
+        hint = "Install it: python -m pip install pyarrow"
         raise OutputError("Parquet files need the package pyarrow, which is not installed", hint) from None
     schema = _parquet_schema(pyarrow)
     runs, count = iter(trajectories), 0

@@ -18,6 +18,10 @@ from agent.messages import Json, Message, ToolCall
 from agent.models.base import Capabilities, Delta
 
 Piece = tuple[Literal["thought", "text"], str]
+LONGEST_THOUGHT = 280
+"""Characters of a thought under a schema: a small model that repeats itself would fill the whole reply with it."""
+LONGEST_TEXT = 4000
+"""Characters of an answer under a schema."""
 
 
 class ActingProtocol(Protocol):
@@ -157,10 +161,11 @@ class ReactText:
 
 def action_schema(tools: Sequence[Json]) -> Json:
     """The JSON schema of one turn: an action with one tool's arguments, or an answer."""
-    text = {"type": "string"}
-    answer = _object({"thought": text, "answer": text})
+    text = {"type": "string", "maxLength": LONGEST_TEXT}
+    thought = {"type": "string", "maxLength": LONGEST_THOUGHT}
+    answer = _object({"thought": thought, "answer": text})
     actions = [
-        _object({"thought": text, "action": _object({"name": {"const": name}, "arguments": parameters})})
+        _object({"thought": thought, "action": _object({"name": {"const": name}, "arguments": parameters})})
         for name, parameters in ((t["function"]["name"], t["function"]["parameters"]) for t in tools)
     ]
     definitions: Json = {}

@@ -1,7 +1,7 @@
 """The README's picture: run the demo in a terminal of its own, and draw what it printed.
 
-    python scripts/picture.py                          draws docs/terminal.svg
-    python scripts/picture.py OUT.svg COMMAND ...      another command, another file
+python scripts/picture.py                          the Makefile's demo, in docs/terminal.svg
+python scripts/picture.py OUT.svg "COMMAND"        another command, another file
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 import os
 import pty
+import re
 import select
 import shlex
 import subprocess
@@ -22,7 +23,6 @@ from rich.console import Console
 from rich.text import Text
 
 ROOT = Path(__file__).resolve().parent.parent
-DEMO = ("python", "agent.py", "--model", "local", "/annotate demo/abstract.md")
 SIZE = (40, 110)
 """Rows and columns of the terminal."""
 
@@ -70,7 +70,15 @@ def draw(typed: str, printed: str) -> str:
     console = Console(record=True, width=SIZE[1], file=io.StringIO(), force_terminal=True, color_system="truecolor")
     console.print(Text(f"$ {typed}", style="bold"))
     console.print(Text.from_ansi(printed.rstrip("\n")))
-    return console.export_svg(title="apprentice", unique_id="terminal")
+    svg = console.export_svg(title="apprentice", unique_id="terminal")
+    return re.sub(r"\s*@font-face \{[^}]*\}", "", svg)  # rich's fonts come from a server; a picture loads nothing
+
+
+def demo() -> str:
+    """The command that `make demo` runs."""
+    found = re.search(r"(?m)^demo:.*\n\t(.+)$", (ROOT / "Makefile").read_text())
+    assert found
+    return found[1]
 
 
 def _read(terminal: int, child: subprocess.Popen[bytes], deadline: float) -> bytes:
@@ -94,10 +102,9 @@ def _read(terminal: int, child: subprocess.Popen[bytes], deadline: float) -> byt
 
 
 def main(arguments: Sequence[str]) -> None:
-    out, command = (Path(arguments[0]), arguments[1:]) if arguments else (ROOT / "docs" / "terminal.svg", DEMO)
-    program = [sys.executable, *command[1:]] if command[0] == "python" else list(command)
-    code, printed = in_terminal(program)
-    typed = " ".join(f'"{word}"' if " " in word else word for word in command)
+    out, typed = (Path(arguments[0]), arguments[1]) if arguments else (ROOT / "docs" / "terminal.svg", demo())
+    started_by = typed.replace(".venv/bin/python", shlex.quote(sys.executable))
+    code, printed = in_terminal(["sh", "-c", started_by])
     partial = out.with_suffix(".tmp")
     partial.write_text(draw(typed, printed), encoding="utf-8")
     partial.replace(out)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import ctypes
 import fcntl
 import json
 import os
 import pty
 import re
+import secrets
 import select
 import signal
 import struct
@@ -19,6 +21,10 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
+
+from agent.messages import Detail, Message, Trajectory
+from agent.redact import Redactor
+from agent.traces import TraceStore
 
 ROOT = Path(__file__).resolve().parent.parent
 AGENT = [sys.executable, str(ROOT / "agent.py")]
@@ -85,12 +91,29 @@ def annotation(number: int) -> str:
     return json.dumps({move: claim if move == "claim" else "Not stated." for move in moves})
 
 
-def record(cwd: Path, which: str = "last") -> dict[str, Any]:
-    """A run as it stands on record."""
-    shown = run("traces", "show", which, "--json", cwd=cwd)
-    assert shown.returncode == 0, shown.stderr
-    found: dict[str, Any] = json.loads(shown.stdout)
-    return found
+def record(which: str = "last") -> Trajectory:
+    """A run as it stands on record: the newest, or the one whose id begins so."""
+    store = TraceStore.open(data_folder() / "traces.db", Redactor({}))
+    try:
+        return store.get(store.runs(limit=1)[0].id if which == "last" else which)
+    finally:
+        store.close()
+
+
+def put_on_record(task: str) -> str:
+    """Put a finished run on record, as an earlier command would have; its id."""
+
+    async def put() -> str:
+        store = TraceStore.open(data_folder() / "traces.db", Redactor({}))
+        run = Trajectory(id=secrets.token_hex(6), task=task, started=time.time())
+        await store.open_run(run)
+        await store.add_message(run.id, 0, Message("user", task), Detail())
+        run.outcome, run.reason, run.ended = "success", "answer", time.time()
+        store.close_run(run)
+        store.close()
+        return run.id
+
+    return asyncio.run(put())
 
 
 def data_folder() -> Path:

@@ -13,6 +13,7 @@ import os
 import re
 import secrets
 import time
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -229,4 +230,5 @@ def _keep(place: Path, papers: list[ArxivPaper]) -> None:
         temporary.write_text(json.dumps([asdict(paper) for paper in papers]), encoding="utf-8")
         os.replace(temporary, place)
     except OSError:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):
+            temporary.unlink()

@@ -12,6 +12,9 @@ import fnmatch
 import json
 from collections.abc import Sequence
 from itertools import islice
+from typing import Annotated
+
+from pydantic import Field
 
 from agent.errors import ToolError
 from tools import child
@@ -30,6 +33,9 @@ MATCHES = 1000
 LINE = 300
 """Characters shown of a matching line."""
 
+PathName = Annotated[str, Field(max_length=400)]
+Pattern = Annotated[str, Field(max_length=200)]
+"""Their lengths are bounded so that a small model under a schema cannot fill its reply with one of them."""
 Texts = Sequence[tuple[str, str]]
 """Paths and their texts."""
 Hits = list[tuple[int, int]]
@@ -48,7 +54,7 @@ json.dump([hit for hit, _ in zip(hits, range(most))], sys.stdout)
 
 
 @tool(effect="read", concurrent=True)
-async def read_file(context: ToolContext, path: str, start: int = 1, end: int | None = None) -> str:
+async def read_file(context: ToolContext, path: PathName, start: int = 1, end: int | None = None) -> str:
     """Read a text file, or some of its lines.
 
     Args:
@@ -66,7 +72,7 @@ async def read_file(context: ToolContext, path: str, start: int = 1, end: int | 
 
 
 @tool(effect="write")
-async def write_file(context: ToolContext, path: str, content: str) -> str:
+async def write_file(context: ToolContext, path: PathName, content: str) -> str:
     """Write a text file, new or in place of the one that is there. To change a part of a file use edit_file.
 
     Args:
@@ -83,7 +89,7 @@ async def write_file(context: ToolContext, path: str, content: str) -> str:
 
 
 @tool(effect="write")
-async def edit_file(context: ToolContext, path: str, old: str, new: str) -> str:
+async def edit_file(context: ToolContext, path: PathName, old: str, new: str) -> str:
     """Replace a piece of a text file. The piece must occur exactly once.
 
     Args:
@@ -101,7 +107,7 @@ async def edit_file(context: ToolContext, path: str, old: str, new: str) -> str:
 
 
 @tool(effect="read", concurrent=True)
-async def list_files(context: ToolContext, path: str = ".", pattern: str = "*") -> str:
+async def list_files(context: ToolContext, path: PathName = ".", pattern: Pattern = "*") -> str:
     """List the files below a folder, subfolders included. Folders like .git and node_modules are left out.
 
     Args:
@@ -118,7 +124,7 @@ async def list_files(context: ToolContext, path: str = ".", pattern: str = "*") 
 
 @tool(effect="read", concurrent=True)
 async def search_files(
-    context: ToolContext, pattern: str, path: str = ".", glob: str = "*", regex: bool = False
+    context: ToolContext, pattern: Pattern, path: PathName = ".", glob: Pattern = "*", regex: bool = False
 ) -> str:
     """Find the lines of text files that contain a text. Answers with path:line: text.
 

@@ -15,10 +15,16 @@ from bs4 import BeautifulSoup
 from bs4.element import CData, NavigableString, Tag
 
 DROPPED = frozenset({"script", "style", "noscript", "template", "svg", "canvas", "iframe", "title"})
-BLOCKS = frozenset(
-    {"address", "article", "aside", "blockquote", "body", "br", "dd", "div", "dl", "dt", "figcaption", "figure"}
-    | {"footer", "form", "header", "hr", "html", "main", "nav", "ol", "p", "section", "table", "tr", "ul"}
-)
+PARAGRAPHS = frozenset({"p", "blockquote", "section", "article", "table", "ul", "ol", "dl", "form", "nav"})
+LINES = frozenset({"div", "dt", "dd", "header", "footer", "main", "aside", "address", "figure", "figcaption"})
+BREAKS = {
+    "br": ("\n", ""),
+    "hr": ("\n", ""),
+    "li": ("\n- ", ""),
+    "tr": ("\n", ""),
+    "td": ("", " | "),
+    "th": ("", " | "),
+}
 
 
 def html_to_text(body: bytes, address: str, charset: str = "") -> str:
@@ -42,18 +48,20 @@ def _pieces(root: Tag, address: str) -> list[str]:
     waiting: list[Any] = [root]
     while waiting:
         node = waiting.pop()
+        text = ""
         if type(node) is str:  # what stands around a tag's text; text itself is of other types
-            pieces.append(node)
+            text = node
         elif type(node) in (NavigableString, CData):
             text = re.sub(r"\s+", " ", node)
-            begins = not pieces or pieces[-1].endswith(("\n", " "))
-            pieces.append(text.lstrip(" ") if begins else text)
+            text = text.lstrip(" ") if not pieces or pieces[-1].endswith(("\n", " ")) else text
         elif isinstance(node, Tag) and node.name == "pre":
-            pieces.append(f"\n{node.get_text()}\n")
+            text = f"\n\n{node.get_text()}\n\n"
         elif isinstance(node, Tag) and node.name not in DROPPED:
             before, after = _marks(node, address)
             waiting += [after, *reversed(node.contents), before]
-    return [piece for piece in pieces if piece]
+        if text:
+            pieces.append(text)
+    return pieces
 
 
 def _marks(tag: Tag, address: str) -> tuple[str, str]:
@@ -63,11 +71,11 @@ def _marks(tag: Tag, address: str) -> tuple[str, str]:
     if tag.name == "a":
         link = _link(address, tag.get("href"))
         return ("[", f"]({link})") if link else ("", "")
-    if tag.name == "li":
-        return "\n- ", "\n"
-    if tag.name in ("td", "th"):
-        return "", " | "
-    return ("\n", "\n") if tag.name in BLOCKS else ("", "")
+    if tag.name in PARAGRAPHS:
+        return "\n\n", "\n\n"
+    if tag.name in LINES:
+        return "\n", "\n"
+    return BREAKS.get(tag.name, ("", ""))
 
 
 def _link(address: str, target: Any) -> str:

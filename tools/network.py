@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import asyncio
 import ipaddress
+import re
 import socket
 import threading
 import time
@@ -161,12 +162,12 @@ def _target(url: str) -> httpx.URL:
         target = httpx.URL(url.strip()).copy_with(fragment=None)
     except (httpx.InvalidURL, ValueError) as error:
         raise ToolError(f"{url!r} is not an address: {error}") from None
-    if target.scheme not in ("http", "https") or not target.host:
+    if target.scheme not in ("http", "https") or not re.fullmatch(r"[\w.:-]+", _host(target), re.ASCII):
         raise ToolError(f"{url!r} is not an http or https address")
     if target.userinfo:
         raise ToolError(f"the address of {target.host} holds a user name or password, which is not sent")
-    if target.port is not None and target.port not in (80, 443) and target.port < 1024:
-        raise ToolError(f"{url} names the port {target.port}: below 1024 only 80 and 443 are fetched from")
+    if target.port is not None and target.port not in (80, 443, *range(1024, 65536)):
+        raise ToolError(f"{url} names the port {target.port}: only 80, 443 and 1024 to 65535 are fetched from")
     return target
 
 

@@ -127,7 +127,7 @@ def _toml(key: str, value: str) -> str:
     if isinstance(default, str):
         return json.dumps(value, ensure_ascii=False)  # TOML has no surrogate pairs
     try:
-        return json.dumps(type(default)(value))
+        return repr(type(default)(value))
     except ValueError:
         raise UsageError(f"{key} takes a number, not {value!r}") from None
 

@@ -125,7 +125,8 @@ async def route(options: argparse.Namespace) -> int:
         print(f"skill       {skill['name']}: {skill['reason']}")
     print(f"model       {chosen.model}: {chosen.reason}")
     print(f"stays here  {'yes' if local else 'no, the task leaves this machine'}")
-    print(f"escalation  {chosen.escalation or 'none (models.strong is not set)'}")
+    unset = "is not set" if not settings.models.strong else "is the same, or would leave this machine"
+    print(f"escalation  {chosen.escalation or f'none (models.strong {unset})'}")
     _tell([*notices, *problems])
     return 0
 

@@ -116,7 +116,8 @@ def workspace_root(folder: Path) -> Path:
 
 def settings_for(root: Path, options: argparse.Namespace) -> tuple[config.Settings, bool, list[str]]:
     """The settings for a workspace, whether its project files are trusted, and what a person should know of that."""
-    flags: dict[str, Any] = {"budget.steps": options.max_steps} if getattr(options, "max_steps", None) else {}
+    steps = getattr(options, "max_steps", None)
+    flags: dict[str, Any] = {} if steps is None else {"budget.steps": steps}
     user_settings, _ = config.load(Path(os.devnull), trusted=False)
     trusted = trust.is_trusted(root, config.data_dir(user_settings))
     settings, notices = config.load(root, trusted=trusted, flags=flags)

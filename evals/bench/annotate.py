@@ -47,7 +47,7 @@ def main() -> None:
     rest = [result["wall"] - result["model"] for result in results]
     print(f"{len(results)} abstracts, each in a process of its own, {options.threads or 'all free'} threads")
     print(
-        f"seconds an abstract        median {median(wall):.2f}  p90 {quantiles(wall, n=10)[-1]:.2f}  max {max(wall):.2f}"
+        f"seconds an abstract   median {median(wall):.2f}  p90 {quantiles(wall, n=10)[-1]:.2f}  max {max(wall):.2f}"
     )
     print(f"of these not the model     median {median(rest):.2f}  p90 {quantiles(rest, n=10)[-1]:.2f}")
     print(f"tokens written             median {median(result['tokens'] for result in results):.0f}")

@@ -104,7 +104,7 @@ def read_folder(path: Path, column: str = "", name: str = "", leave_out: Sequenc
             reading.skipped.append(f"{len(files) - most} more files in {name} were not read")
             break
         try:
-            reading.add(read_file(file, column, os.path.join(name, file.relative_to(path))))
+            reading.add(read_file(file, column, os.path.normpath(os.path.join(name, file.relative_to(path)))))
         except InputError as error:
             reading.skipped.append(error.message)
     if not reading.papers:
@@ -147,7 +147,7 @@ def _document(path: Path, suffix: str, size: int, name: str) -> Paper:
     if is_pdf:
         from skills.annotate.pdf import pdf_text
 
-        title, text = pdf_text(path)
+        title, text = pdf_text(path, name)
         found = extract.from_pdf_text(_normal(text), name, _normal(title))
         return Paper(name, found.title, found.abstract)
     if suffix == ".pdf":

@@ -15,8 +15,12 @@ FEWEST_LETTERS = 20
 """With fewer letters on its first pages, a PDF is a scan."""
 
 
-def pdf_text(path: Path) -> tuple[str, str]:
+def pdf_text(path: Path, name: str = "") -> tuple[str, str]:
     """The title of a PDF's metadata, and the text of its first pages, one printed line a line.
+
+    Args:
+        path: the file.
+        name: how it is called in errors; empty for its path.
 
     Raises:
         InputError: it is encrypted, damaged, or holds pictures only.
@@ -24,6 +28,7 @@ def pdf_text(path: Path) -> tuple[str, str]:
     import pypdf
     from pypdf.errors import DependencyError, FileNotDecryptedError
 
+    name = name or str(path)
     logging.getLogger("pypdf").setLevel(logging.CRITICAL)  # it logs every oddity of a file to standard error
     try:
         reader = pypdf.PdfReader(path)
@@ -32,11 +37,11 @@ def pdf_text(path: Path) -> tuple[str, str]:
         text = "\n".join(page.extract_text() for page in reader.pages[:PAGES])
         title = _title(str(reader.metadata.title or "") if reader.metadata else "")
     except (FileNotDecryptedError, DependencyError):
-        raise InputError(f"{path} is encrypted", "Save a copy without a password. " + INSTEAD) from None
+        raise InputError(f"{name} is encrypted", "Save a copy without a password. " + INSTEAD) from None
     except Exception as error:  # a damaged PDF may raise anything inside the parser
-        raise InputError(f"{path} is not a readable PDF: {error or type(error).__name__}", INSTEAD) from None
+        raise InputError(f"{name} is not a readable PDF: {error or type(error).__name__}", INSTEAD) from None
     if sum(letter.isalpha() for letter in text) < FEWEST_LETTERS:
-        raise InputError(f"{path} is a PDF without text, probably a scan", "Run it through OCR (ocrmypdf). " + INSTEAD)
+        raise InputError(f"{name} is a PDF without text, probably a scan", "Run it through OCR (ocrmypdf). " + INSTEAD)
     return title, text
 
 

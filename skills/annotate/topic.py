@@ -71,8 +71,7 @@ def local(topic: str, root: Path, leave_out: Sequence[Path] = ()) -> Reading:
         reading = read_folder(root, leave_out=leave_out, name=".", most=MOST_FILES)
     except InputError:
         return Reading()
-    papers = [Paper(paper.source.removeprefix("./"), paper.title, paper.abstract, paper.id) for paper in reading.papers]
-    return Reading(rank(topic, papers), reading.skipped)
+    return Reading(rank(topic, reading.papers), reading.skipped)
 
 
 async def from_arxiv(topic: str, session: Session) -> list[Paper]:

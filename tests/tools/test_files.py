@@ -146,7 +146,7 @@ def test_edit_file_refuses_a_piece_that_is_not_there_and_names_the_nearest(
 def test_edit_file_refuses_a_piece_that_is_there_often_and_names_the_lines(
     make_context: MakeContext, poem: Path
 ) -> None:
-    with pytest.raises(ToolError, match="2 times, at the lines 1, 10$"):
+    with pytest.raises(ToolError, match=r"2 times, at the lines 1, 10$"):
         use(make_context(yes=True), "edit_file", path="poem.txt", old="line 1", new="x")
     poem.write_text("x\n" * 30)
     with pytest.raises(ToolError, match=r"30 times, at the lines 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, \.\.\."):
@@ -169,9 +169,10 @@ def test_an_edit_is_made_on_what_the_file_holds_when_the_person_has_answered(
     make_context: MakeContext, poem: Path
 ) -> None:
     context = make_context()
+    meanwhile = "written meanwhile\n" + poem.read_text()
 
     async def ask(question: str) -> bool:
-        poem.write_text("written meanwhile\n" + poem.read_text())
+        await asyncio.to_thread(poem.write_text, meanwhile)
         return True
 
     context.consent.ask = ask
@@ -242,7 +243,7 @@ def test_a_pattern_is_literal_unless_it_is_said_to_be_a_regex(make_context: Make
 
 @pytest.mark.parametrize("pattern", ["(", "a{999999999999}", "(?P<x>a)(?P<x>b)"])
 def test_a_broken_regex_is_explained(make_context: MakeContext, tree: Path, pattern: str) -> None:
-    with pytest.raises(ToolError, match="is not a valid regular expression: [a-z]"):
+    with pytest.raises(ToolError, match=r"is not a valid regular expression: [a-z]"):
         use(make_context(), "search_files", pattern=pattern, regex=True)
 
 

@@ -174,7 +174,7 @@ def test_local_only_refuses_even_what_is_allowed(make_context: MakeContext) -> N
     ("url", "problem"),
     [
         ("ftp://example.org/", "not an http or https address"),
-        ("file:///etc/passwd", "not an http or https address"),
+        ("file:///etc/hosts", "not an http or https address"),
         ("javascript:alert(1)", "not an http or https address"),
         ("example.org/page", "not an http or https address"),
         ("http://", "not an http or https address"),
@@ -184,8 +184,9 @@ def test_local_only_refuses_even_what_is_allowed(make_context: MakeContext) -> N
         ("http://example.org:22/", "names the port 22"),
         ("https://example.org:25/", "names the port 25"),
         ("http://example.org:0/", "names the port 0"),
-        ("http://example.org:99999/", "is not an address"),
-        ("http://exa mple.org/", "is not an address"),
+        ("http://example.org:99999/", "names the port 99999"),
+        ("http://exa mple.org/", "not an http or https address"),
+        ("http://example.org%2f@/", "not an http|password"),
         ("http://example.org/\n\rX: y", "is not an address"),
         ("http://[::1/", "is not an address"),
     ],
@@ -219,7 +220,7 @@ def test_a_name_at_a_private_address_is_refused(
 def test_a_name_that_changes_its_address_is_asked_only_once(
     context: ToolContext, server: PageServer, site: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """DNS rebinding: the second answer would be private. The connection goes to the first, and no other is asked for."""
+    """DNS rebinding: the second answer would be private. The connection goes to the first; no other is asked for."""
     answers = iter(["127.0.0.1", "127.0.0.2", "10.0.0.1"])
     connected: list[str] = []
     real = socket.socket.connect
@@ -252,9 +253,7 @@ def test_a_name_that_changes_its_address_is_asked_only_once(
 def test_the_next_address_is_tried_when_one_does_not_answer(
     context: ToolContext, server: PageServer, site: str
 ) -> None:
-    server.pages["/"] = page("here")
-    free = socket.create_server(("::1", 0))  # nobody listens on the server's port there
-    free.close()
+    server.pages["/"] = page("here")  # it listens on IPv4 alone
 
     def allowed(host: str, address: str) -> bool:
         return address in ("::1", "127.0.0.1")
@@ -417,14 +416,14 @@ def test_the_time_is_for_all_redirects_together_but_not_for_the_persons_answers(
 
 def test_a_connection_that_breaks_is_explained(context: ToolContext, server: PageServer, site: str) -> None:
     server.pages["/"] = cut
-    with pytest.raises(ToolError, match="could not be fetched: .+"):
+    with pytest.raises(ToolError, match=r"could not be fetched: .+"):
         get(context, f"{site}/")
     server.pages["/"] = lambda connection: connection.close()
-    with pytest.raises(ToolError, match="could not be fetched: .+"):
+    with pytest.raises(ToolError, match=r"could not be fetched: .+"):
         get(context, f"{site}/")
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
-    with pytest.raises(ToolError, match="could not be fetched: .+"):
+    with pytest.raises(ToolError, match=r"could not be fetched: .+"):
         get(context, f"http://{HOST}:{port}/")
 
 
@@ -437,9 +436,9 @@ def test_a_packed_page_is_unpacked(context: ToolContext, server: PageServer, sit
 def test_a_bomb_is_refused_before_it_is_unpacked(
     context: ToolContext, server: PageServer, site: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A gigabyte of zeros in a megabyte: only the limit and one byte are unpacked."""
+    """A hundred megabytes of zeros in a hundred kilobytes: only the limit and one byte are unpacked."""
     packer = zlib.compressobj(wbits=31)
-    bomb = b"".join(packer.compress(bytes(1_000_000)) for _ in range(1000)) + packer.flush()
+    bomb = b"".join(packer.compress(bytes(1_000_000)) for _ in range(100)) + packer.flush()
     server.pages["/"] = page(bomb, headers="Content-Encoding: gzip\r\n")
     unpacked = []
     real = zlib.decompressobj
@@ -463,7 +462,7 @@ def test_a_bomb_is_refused_before_it_is_unpacked(
     ("body", "encoding", "problem"),
     [
         (b"not gzip at all", "gzip", "gzip data is damaged"),
-        (gzip.compress(b"hello" * 100)[:-12], "gzip", "broke off before its end"),
+        (gzip.compress(b"hello" * 100, mtime=0)[:-12], "gzip", "broke off before its end"),
         (b"x", "br", "packed as br, which was not asked for"),
         (b"x", "gzip, gzip", "packed as gzip, gzip"),
     ],

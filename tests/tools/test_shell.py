@@ -36,6 +36,13 @@ def alive(pid_file: Path) -> bool:
     return state != "Z"
 
 
+def wait_for(pid_file: Path) -> None:
+    """Until the file holds something."""
+    until = time.monotonic() + 10
+    while time.monotonic() < until and not (pid_file.exists() and pid_file.read_text()):
+        time.sleep(0.02)
+
+
 def test_the_answer_has_the_exit_code_and_both_outputs_in_order(context: ToolContext) -> None:
     assert run(context, "echo one; echo two >&2; echo three; exit 3") == "exit code 3\none\ntwo\nthree\n"
     assert run(context, "true") == "exit code 0, no output"
@@ -76,10 +83,10 @@ def test_a_command_that_cannot_run_is_refused(context: ToolContext, command: str
 
 
 def test_a_command_that_the_system_refuses_is_explained(context: ToolContext, workspace: Path) -> None:
-    with pytest.raises(ToolError, match="could not be started: .*Argument list too long"):
+    with pytest.raises(ToolError, match=r"could not be started: .*Argument list too long"):
         run(context, "true " + "x" * 3_000_000)
     workspace.rmdir()
-    with pytest.raises(ToolError, match="could not be started: .*No such file"):
+    with pytest.raises(ToolError, match=r"could not be started: .*No such file"):
         run(context, "true")
 
 
@@ -138,8 +145,7 @@ def test_cancelling_ends_the_group_within_half_a_second(context: ToolContext, wo
     async def cancelled() -> float:
         command = "trap '' TERM; echo $$ > pid; (trap '' TERM; echo $BASHPID > child; sleep 50) & sleep 50; sleep 50"
         running = asyncio.create_task(call(run_shell, context, {"command": command}))
-        while not (workspace / "child").exists() or not (workspace / "child").read_text():
-            await asyncio.sleep(0.02)
+        await asyncio.to_thread(wait_for, workspace / "child")
         started = time.monotonic()
         running.cancel()
         with pytest.raises(asyncio.CancelledError):
@@ -154,8 +160,7 @@ def test_cancelling_ends_the_group_within_half_a_second(context: ToolContext, wo
 def test_cancelling_twice_still_leaves_nothing_running(context: ToolContext, workspace: Path) -> None:
     async def cancelled() -> None:
         running = asyncio.create_task(call(run_shell, context, {"command": "trap '' TERM; echo $$ > pid; sleep 50"}))
-        while not (workspace / "pid").exists() or not (workspace / "pid").read_text():
-            await asyncio.sleep(0.02)
+        await asyncio.to_thread(wait_for, workspace / "pid")
         running.cancel()
         await asyncio.sleep(0.05)
         running.cancel()

@@ -296,7 +296,7 @@ def test_missing_files_and_folders_are_named(workspace: Path) -> None:
             sandbox.read_text(path)
         with pytest.raises(ToolError, match="is a folder"):
             sandbox.write_text(path, "x")
-    with pytest.raises(ToolError, match="there is no file none.txt"):
+    with pytest.raises(ToolError, match=r"there is no file none\.txt"):
         sandbox.read_text("none.txt")
     with pytest.raises(ToolError, match="there is no file none"):
         list(sandbox.walk("none"))

@@ -110,7 +110,7 @@ def test_several_papers_are_a_parent_run_with_a_child_each_and_keep_their_order(
     (workspace / "z.txt").write_text(OWN[3]["abstract"])
     desk = Desk(workspace, [reply(3), reply(0), reply(1), reply(2)])
     answer = desk.do("z.txt p.jsonl save to out.jsonl")
-    assert answer == f"4 papers annotated, saved to {workspace / 'out.jsonl'}; all validators passed."
+    assert answer == f"4 papers annotated, saved to {workspace / 'out.jsonl'}; all valid."
     rows = [json.loads(line) for line in (workspace / "out.jsonl").read_text().splitlines()]
     assert [row["source"] for row in rows] == ["z.txt", "p.jsonl:1", "p.jsonl:2", "p.jsonl:3"]
     assert rows[1]["id"] == "own-01"
@@ -223,7 +223,7 @@ def test_what_fails_its_validators_is_counted_in_the_answer(workspace: Path) -> 
     bad = {"content": json.dumps(dict.fromkeys(KEYS, "Not stated."))}
     desk = Desk(workspace, [bad, bad, reply(1), reply(2)])
     answer = desk.do("p.jsonl save to out.md")
-    assert answer.endswith("; 1 of them failed validators.")
+    assert answer.endswith("; 1 not valid.")
     assert "claim is always stated" in (workspace / "out.md").read_text()
     assert desk.runs()[0][1] == "failure"
 

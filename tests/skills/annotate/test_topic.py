@@ -63,7 +63,7 @@ def test_the_workspace_is_searched_without_the_file_that_is_written(workspace: P
     (workspace / "broken.csv").write_text("a,b\n1,2\n")
     found = topic.local("RAG", workspace, [workspace / "output.md"])
     assert [paper.source for paper in found.papers] == ["sub/rag.txt"]
-    assert found.skipped == ["./broken.csv has no column 'abstract'; it has a, b"]
+    assert found.skipped == ["broken.csv has no column 'abstract'; it has a, b"]
 
 
 def test_an_empty_workspace_has_no_papers(workspace: Path) -> None:
