@@ -54,7 +54,8 @@ class Consent:
     async def _answer(self, effect: str, detail: str) -> bool:
         if self.ask is None:
             return False
-        answer = await self.ask(f"Allow {effect}: {detail}?")
+        one_line = detail.replace("\n", "\\n")  # a model's path must not look like a question of its own
+        answer = await self.ask(f"Allow {effect}: {one_line}?")
         if effect.startswith("net:"):
             self.answers[effect] = answer
         return answer

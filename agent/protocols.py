@@ -20,8 +20,6 @@ from agent.models.base import Capabilities, Delta
 Piece = tuple[Literal["thought", "text"], str]
 LONGEST_THOUGHT = 280
 """Characters of a thought under a schema: a small model that repeats itself would fill the whole reply with it."""
-LONGEST_TEXT = 4000
-"""Characters of an answer under a schema."""
 
 
 class ActingProtocol(Protocol):
@@ -161,7 +159,7 @@ class ReactText:
 
 def action_schema(tools: Sequence[Json]) -> Json:
     """The JSON schema of one turn: an action with one tool's arguments, or an answer."""
-    text = {"type": "string", "maxLength": LONGEST_TEXT}
+    text = {"type": "string"}
     thought = {"type": "string", "maxLength": LONGEST_THOUGHT}
     answer = _object({"thought": thought, "answer": text})
     actions = [

@@ -93,9 +93,7 @@ def bench(workspace: Path, tmp_path: Path) -> Iterator[Callable[..., Bench]]:
         redactor = Redactor({})
         sandbox = Workspace(workspace)
         permission = Consent(local_only=checked.privacy == "local-only", **consent)
-        context = tools_registry.ToolContext(
-            sandbox, permission, checked, redactor, tmp_path / "outputs", cache_dir()
-        )
+        context = tools_registry.ToolContext(sandbox, permission, checked, redactor, tmp_path / "outputs", cache_dir())
         events: list[Event] = []
         known, _ = skills_registry.load(tmp_path / "no-skills", None)
         session = Session(

@@ -46,9 +46,7 @@ def main() -> None:
     wall = [result["wall"] for result in results]
     rest = [result["wall"] - result["model"] for result in results]
     print(f"{len(results)} abstracts, each in a process of its own, {options.threads or 'all free'} threads")
-    print(
-        f"seconds an abstract   median {median(wall):.2f}  p90 {quantiles(wall, n=10)[-1]:.2f}  max {max(wall):.2f}"
-    )
+    print(f"seconds an abstract   median {median(wall):.2f}  p90 {quantiles(wall, n=10)[-1]:.2f}  max {max(wall):.2f}")
     print(f"of these not the model     median {median(rest):.2f}  p90 {quantiles(rest, n=10)[-1]:.2f}")
     print(f"tokens written             median {median(result['tokens'] for result in results):.0f}")
     print(f"tokens of prompt           median {median(result['prompt'] for result in results):.0f}")
@@ -72,7 +70,8 @@ def measure(options: argparse.Namespace, number: int) -> dict[str, float]:
     process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode:
         raise SystemExit(f"row {number}: the child ended with {process.returncode}")
-    return json.loads(said) | {"wall": time.perf_counter() - started, "memory": usage.ru_maxrss / 1024}
+    told: dict[str, float] = json.loads(said)
+    return told | {"wall": time.perf_counter() - started, "memory": usage.ru_maxrss / 1024}
 
 
 async def child(row: dict[str, Any]) -> None:
@@ -90,7 +89,8 @@ async def child(row: dict[str, Any]) -> None:
     model: Any = session.model("local")
     empty = await model.count_tokens([Message("user", "")])
     lengths = [await model.count_tokens([Message("user", text + '",')]) - empty for text in row["annotation"].values()]
-    made = attempt.template
+    module: Any = attempt
+    made = module.template
 
     def as_long(given: framework.Framework, *rest: Any, **more: Any) -> Sequence[Fixed | Hole]:
         open_moves = tuple(
@@ -100,7 +100,7 @@ async def child(row: dict[str, Any]) -> None:
         left = iter(lengths)
         return [replace(piece, max_tokens=next(left)) if isinstance(piece, Hole) else piece for piece in pieces]
 
-    attempt.template = as_long  # type: ignore[assignment]
+    module.template = as_long
     job = Job(session, "-", "/annotate -", Route("local", "flag", "a benchmark"), (session.skills["annotate"],))
     paper = Paper("row", row.get("title", ""), row["abstract"])
     found = await attempt.annotate(job, paper, framework.load("eight-moves"), grounding="numbers", task="bench")

@@ -23,7 +23,8 @@ async def main(url: str) -> None:
     async with httpx.AsyncClient(timeout=60) as client:
         while True:
             body = {"model": "bench", "messages": messages, "tools": tools, "stream": True}
-            content, calls = "", []
+            content = ""
+            calls: list[dict[str, Any]] = []
             async with client.stream("POST", f"{url}/chat/completions", json=body) as response:
                 async for line in response.aiter_lines():
                     if not line.startswith("data: ") or line == "data: [DONE]":

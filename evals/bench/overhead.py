@@ -14,6 +14,7 @@ import sys
 import tempfile
 import time
 import urllib.request
+from collections.abc import Sequence
 from pathlib import Path
 from statistics import median
 
@@ -98,26 +99,24 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=15)
     rounds = parser.parse_args().rounds
     wall(HELP), wall(IMPORTS)
-    helps = [(wall(HELP), wall(IMPORTS)) for _ in range(rounds)]
-    show("--help", "s", *zip(*helps, strict=True), limit="ratio 2")
+    ours, base = zip(*[(wall(HELP), wall(IMPORTS)) for _ in range(rounds)], strict=True)
+    show("--help", "s", ours, base, limit="ratio 2")
     for steps in (1, 50, 500):
         server = Server(steps)
         server.run(server.agent()), server.run(server.bare())
         pairs = [(server.run(server.agent()), server.run(server.bare())) for _ in range(rounds)]
-        ours, bare = zip(*pairs, strict=True)
+        agent, bare = zip(*pairs, strict=True)
         if steps == 1:
-            show("start to first request", "s", [run[0] for run in ours], [run[0] for run in bare], limit="ratio 2")
+            show("start to first request", "s", [run[0] for run in agent], [run[0] for run in bare], limit="ratio 2")
         else:
             name = f"a step, of {steps}"
-            show(name, "ms", [run[1] for run in ours], [run[1] for run in bare], limit="difference 1 ms")
-        show(f"peak memory, {steps} steps", "MiB", [run[2] for run in ours], [run[2] for run in bare])
+            show(name, "ms", [run[1] for run in agent], [run[1] for run in bare], limit="difference 1 ms")
+        show(f"peak memory, {steps} steps", "MiB", [run[2] for run in agent], [run[2] for run in bare])
         server.process.kill()
         server.process.wait()
 
 
-def show(
-    name: str, unit: str, ours: tuple[float, ...] | list[float], base: tuple[float, ...] | list[float], limit: str = ""
-) -> None:
+def show(name: str, unit: str, ours: Sequence[float], base: Sequence[float], limit: str = "") -> None:
     a, b = median(ours), median(base)
     digits = 3 if unit == "s" else 2
     print(

@@ -253,6 +253,7 @@ def test_cancelling_keeps_the_record(bench: Make) -> None:
 
         task = asyncio.create_task(go())
         await observed.wait()
+        await asyncio.sleep(0.2)  # until the second reply, which takes half a minute, is being waited for
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task

