@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import Any
 
-from agent.errors import ApprenticeError, ModelCut
+from agent.errors import ApprenticeError, ModelCut, StoreError
 from agent.messages import Detail, Event, EventKind, Json, Message, Outcome, Route, Trajectory
 from agent.models.base import Delta, Reply
 from agent.session import Session
@@ -79,6 +79,16 @@ class Run:
         self.session.emit(Event(kind, self.id, data))
 
     async def __aenter__(self) -> Run:
+        try:
+            await self._open()
+        except StoreError:
+            raise
+        except BaseException as error:  # cancelled meanwhile: `async with` does not call __aexit__ then
+            self._end_with(error)
+            raise
+        return self
+
+    async def _open(self) -> None:
         await self.session.store.open_run(self.trajectory)
         route = self.trajectory.route
         assert route is not None
@@ -87,16 +97,18 @@ class Run:
         )
         for message in self._given:
             await self.add(message)
-        return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if error is not None:
-            cancelled = isinstance(error, asyncio.CancelledError | KeyboardInterrupt)
-            self.finish("unknown" if cancelled else "failure", "cancelled" if cancelled else _sentence(error))
+            self._end_with(error)
         elif not self.trajectory.ended:
             self.finish("unknown", "ended without an outcome")
+
+    def _end_with(self, error: BaseException) -> None:
+        cancelled = isinstance(error, asyncio.CancelledError | KeyboardInterrupt)
+        self.finish("unknown" if cancelled else "failure", "cancelled" if cancelled else _sentence(error))
 
     def finish(self, outcome: Outcome, reason: str, score: float | None = None) -> None:
         """Close the run. Not awaited: an awaited write can be cancelled, and this one must not be."""

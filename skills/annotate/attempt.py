@@ -14,7 +14,7 @@ from typing import Any
 from agent.config import Grounding
 from agent.errors import ContextOverflow, ModelError
 from agent.messages import Json, Message
-from agent.models.base import Capabilities, Reply
+from agent.models.base import Capabilities, Delta, Reply
 from agent.run import Run, detail_of
 from skills.annotate.framework import Framework
 from skills.annotate.grammar import template
@@ -163,7 +163,7 @@ class _Work:
             await self.run.add(feedback)
             messages += [failed.reply.message, feedback]
         started = self.run.seconds
-        reply = await self.run.ask(address, messages, **request)
+        reply = await self.run.ask(address, messages, visible=_Progress(self.framework.keys), **request)
         seconds = self.run.seconds - started
         attempt = self._checked(reply)
         preference = "rejected" if attempt.findings else "chosen" if self.count else ""
@@ -203,6 +203,22 @@ class _Work:
             prompt_tokens=usage.prompt_tokens,
             completion_tokens=usage.completion_tokens,
         )
+
+
+class _Progress:
+    """What a person sees of a reply as it streams: the move that is being written, not the JSON around it."""
+
+    def __init__(self, keys: Sequence[str]) -> None:
+        self.left = list(keys)
+        self.seen = ""
+
+    def __call__(self, delta: Delta) -> Delta | None:
+        if delta.kind == "thought":
+            return delta
+        self.seen += delta.text
+        begun = [key for key in self.left if f'"{key}":' in self.seen]
+        self.left = [key for key in self.left if key not in begun]
+        return Delta(" ".join(begun) + " ", "thought") if begun else None
 
 
 def _served(reply: Reply) -> str:

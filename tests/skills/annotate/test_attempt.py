@@ -266,3 +266,10 @@ def test_an_abstract_longer_than_the_context_is_refused_with_both_numbers_and_th
     asyncio.run(made.session.models["scripted"].close())
     made.session.store.flush()
     assert made.session.store.runs()[0].outcome == "failure"
+
+
+def test_a_person_sees_which_move_is_being_written_and_no_json(bench: Make) -> None:
+    made = bench([says(GOOD)], capabilities=GRAMMAR)
+    work(made)
+    shown = "".join(event.data["text"] for event in made.events if event.kind in ("text", "thought"))
+    assert shown.split() == list(load("eight-moves").keys)
