@@ -10,7 +10,6 @@ import difflib
 import itertools
 import os
 import stat
-import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -204,6 +203,8 @@ def _read(path: Path) -> dict[str, Any]:
         return {}
     except OSError as error:
         raise ConfigError(f"{path} cannot be read: {error.strerror}") from None
+    import tomllib  # here, since most starts find no file
+
     try:
         return tomllib.loads(text.decode("utf-8"))
     except RecursionError:

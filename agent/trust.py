@@ -18,7 +18,6 @@ import os
 import secrets
 import stat
 import sys
-import tomllib
 from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 from types import ModuleType
@@ -184,6 +183,8 @@ def _bytes(path: Path) -> bytes:
 
 
 def _settings(path: Path) -> list[str]:
+    import tomllib  # here, since most folders bring no settings along
+
     try:
         tree: Any = tomllib.loads(_bytes(path).decode("utf-8"))
     except (ValueError, RecursionError, InputError):

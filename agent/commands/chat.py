@@ -5,18 +5,20 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
+import os
 import signal
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from agent import config
-from agent.errors import ApprenticeError, UsageError
+from agent.errors import ApprenticeError, StoreError, UsageError
 from agent.messages import Event, Message
 from agent.session import Session
 
 if TYPE_CHECKING:
     from prompt_toolkit import PromptSession
+    from prompt_toolkit.history import History
 
     from agent.redact import Redactor
 
@@ -91,6 +93,14 @@ class Conversation:
         self.turns.clear()
         self._say("the conversation starts anew; the record stays")
 
+    async def tell_stopped(self) -> None:
+        """Say that a line was stopped, once its record is closed."""
+        try:
+            await asyncio.to_thread(self.session.store.flush)
+            self._say("stopped; what was done is on record")
+        except StoreError as error:
+            self._say(f"stopped; {error.message}")
+
     def _say(self, text: str) -> None:
         from agent.terminal import clean
 
@@ -164,7 +174,7 @@ async def _interruptible(conversation: Conversation, line: str) -> bool:
     try:
         with contextlib.suppress(asyncio.CancelledError):
             return await work
-        print("stopped; what was done is on record")
+        await conversation.tell_stopped()
         return True
     finally:
         loop.remove_signal_handler(signal.SIGINT)
@@ -174,14 +184,7 @@ def _prompt(words: Iterable[str], redactor: Redactor) -> PromptSession[str]:
     """An input line with history, completion of /names, and Alt-Enter for a further line."""
     from prompt_toolkit import PromptSession
     from prompt_toolkit.completion import WordCompleter
-    from prompt_toolkit.history import FileHistory
     from prompt_toolkit.key_binding import KeyBindings, KeyPressEvent
-
-    class History(FileHistory):
-        """The lines of all REPLs; like the record, without the secrets that a person pastes."""
-
-        def store_string(self, string: str) -> None:
-            super().store_string(redactor.redact(string))
 
     keys = KeyBindings()
 
@@ -193,12 +196,30 @@ def _prompt(words: Iterable[str], redactor: Redactor) -> PromptSession[str]:
     def _(event: KeyPressEvent) -> None:
         event.current_buffer.validate_and_handle()
 
-    folder = config.cache_dir()
-    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     return PromptSession(
-        history=History(str(folder / "chat_history")),
+        history=_history(redactor),
         completer=WordCompleter(list(words), sentence=True),
         key_bindings=keys,
         multiline=True,
         complete_while_typing=False,
     )
+
+
+def _history(redactor: Redactor) -> History:
+    """The lines of all REPLs, in a file of the person's own; in memory alone where it cannot be written."""
+    from prompt_toolkit.history import FileHistory, InMemoryHistory
+
+    class Redacted(FileHistory):
+        """Like the record, it keeps no secret that a person pastes."""
+
+        def store_string(self, string: str) -> None:
+            with contextlib.suppress(OSError):  # a full disk: the line itself still counts
+                super().store_string(redactor.redact(string))
+
+    path = config.cache_dir() / "chat_history"
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+    except OSError:
+        return InMemoryHistory()
+    return Redacted(str(path))

@@ -37,6 +37,9 @@ async def noop(context: ToolContext, number: int) -> str:
 DISABLED = "read_file,write_file,edit_file,list_files,search_files,run_shell,fetch_url,arxiv"
 
 
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # a person's Python keeps what it compiled
+
+
 def wall(command: list[str]) -> float:
     """Seconds of a whole process."""
     started = time.perf_counter()
