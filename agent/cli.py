@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 import argparse
+import functools
 import importlib
 import os
+import re
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType
+from typing import NoReturn
 
-EXAMPLES = """examples:
+from agent import __version__
+from agent.errors import UsageError
+
+EXAMPLES = """examples ("/NAME ..." activates a skill):
   apprentice "/annotate paper.txt save to output.md"
   cat paper.txt | apprentice "/annotate -"
   apprentice "/annotate papers/ save to all.jsonl" --model local
@@ -36,18 +43,81 @@ COMMANDS = {
 }
 """Which file of agent/commands/ each command stands in."""
 
+LAYOUT = functools.partial(argparse.RawDescriptionHelpFormatter, max_help_position=33)
+
 
 def main(argv: list[str] | None = None) -> None:
     """Run one command and leave the process with its exit code: 0 done, 1 failed, 2 wrong use, 130 interrupted."""
     arguments = sys.argv[1:] if argv is None else argv
-    name = next((word for word in arguments if not word.startswith("-")), "")
-    parser = command_parser(name) if name in COMMANDS and arguments[0] == name else task_parser()
-    options = parser.parse_args(arguments[1:] if parser.prog.endswith(f" {name}") else arguments)
-    if not hasattr(options, "run") and not options.task:
-        parser.print_help()
-        sys.exit(0)
+    try:
+        options = parse(arguments)
+    except UsageError as error:
+        _tell(error, as_json="--json" in arguments)
+        sys.exit(error.exit_code)
     check_layout()
     sys.exit(told(options))
+
+
+def parse(arguments: Sequence[str]) -> argparse.Namespace:
+    """What the command line asks for; without a task, the help is printed and the process ends.
+
+    Raises:
+        UsageError: it is not understood; the hint names what was probably meant.
+    """
+    named = bool(arguments) and arguments[0] in COMMANDS
+    parser = command_parser(arguments[0]) if named else task_parser()
+    options, unknown = parser.parse_known_args(arguments[1:] if named else arguments)
+    flags = [word for word in unknown if word.startswith("-")]
+    if flags:
+        parser.error(f"there is no option {flags[0]}")
+    if named and unknown:
+        parser.error(f"{unknown[0]!r} is more than this command takes")
+    if not named and options.task in ("", "help"):
+        parser.print_help()
+        sys.exit(0)
+    if not named and " " not in options.task:
+        _check_command(options.task, unknown)
+    if unknown:
+        words = " ".join([options.task, *unknown])
+        raise UsageError("a task is one argument", f'Put it in quotes: apprentice "{words}"')
+    return options
+
+
+def _check_command(word: str, more: Sequence[str]) -> None:
+    """Raise UsageError if a single word looks like a misspelt command: it would go to a model as a task."""
+    import difflib  # here, since most tasks are longer
+
+    near = difflib.get_close_matches(word.lower(), COMMANDS, n=1, cutoff=0.75)
+    if near:
+        raise UsageError(
+            f"there is no command {word!r}",
+            f"Did you mean `{' '.join(['apprentice', near[0], *more])}`? A task of one word needs a second one.",
+        )
+
+
+class Parser(argparse.ArgumentParser):
+    """Tells what is wrong as every other failure is told: one sentence, and what to do next."""
+
+    def error(self, message: str) -> NoReturn:
+        wrong = re.fullmatch(r"argument ACTION: invalid choice: '(.*)' \(choose from (.*)\)", message, re.DOTALL)
+        if wrong:
+            raise UsageError(f"{self.prog} has no action {wrong[1]!r}", f"There are: {wrong[2].replace(chr(39), '')}.")
+        raise UsageError(message.removeprefix("argument "), self._hint(message))
+
+    def _hint(self, message: str) -> str:
+        import difflib
+
+        given = re.search(r"no option (--[\w-]+)", message)
+        known = [option for action in self._actions for option in action.option_strings]
+        near = difflib.get_close_matches(given[1], known, n=1) if given else []
+        return f"Did you mean {near[0]}?" if near else f"`{self.prog} --help` shows what there is."
+
+
+def positive(text: str) -> int:
+    """A whole number from 1, given as an option's value."""
+    if not text.isascii() or not text.isdigit() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 1")
+    return int(text)
 
 
 def told(options: argparse.Namespace) -> int:
@@ -84,9 +154,10 @@ def _report(error: Exception) -> int:
 
     from agent import config
     from agent.redact import Redactor
+    from agent.terminal import clean
 
     path = config.cache_dir() / "crash.log"
-    sys.stderr.write(f"error: something in Apprentice itself failed: {type(error).__name__}: {error}\n")
+    sys.stderr.write(clean(f"error: something in Apprentice itself failed: {type(error).__name__}: {error}\n"))
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(
@@ -99,24 +170,27 @@ def _report(error: Exception) -> int:
 
 
 def _tell(error: Exception, *, as_json: bool) -> None:
+    from agent.terminal import clean
+
     message, hint = getattr(error, "message", str(error)), getattr(error, "hint", "")
     if as_json:
         import json
 
         print(json.dumps({"event": "error", "kind": type(error).__name__, "message": message, "hint": hint}))
-    sys.stderr.write(f"error: {message}\n" + (f"  {hint}\n" if hint else ""))
+    sys.stderr.write(clean(f"error: {message}\n" + (f"  {hint}\n" if hint else "")))  # servers and files may say it
 
 
 def task_parser() -> argparse.ArgumentParser:
     """The parser for `apprentice "TASK"`."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="apprentice",
         usage='apprentice "TASK" [options]  |  apprentice COMMAND [...]',
-        description="An agent that works in your terminal, records every run, and trains its own specialists.",
+        description="An agent that works in your terminal and records every run, to train its own specialists.",
         epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        formatter_class=LAYOUT,
     )
-    parser.add_argument("task", nargs="?", default="", metavar="TASK", help='what to do; "/NAME ..." activates a skill')
+    parser.add_argument("task", nargs="?", default="", metavar="TASK", help=argparse.SUPPRESS)
+    parser.add_argument("--version", action="version", version=f"apprentice {__version__}")
     add_run_options(parser)
     skill = parser.add_argument_group("for skills that write results")
     skill.add_argument("--format", choices=("md", "json", "jsonl", "csv"), help="of the result (else by its name)")
@@ -135,13 +209,13 @@ def add_run_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--quiet", action="store_true", help="only the answer")
     parser.add_argument("--yes", action="store_true", help="allow writing in the workspace, nothing else")
     parser.add_argument("--allow", action="append", default=[], metavar="EFFECT", help="shell, or net:HOST; repeatable")
-    parser.add_argument("--max-steps", type=int, metavar="N", help="model turns in this run")
+    parser.add_argument("--max-steps", type=positive, metavar="N", help="model turns in this run")
     parser.add_argument("--workspace", type=Path, default=Path("."), metavar="DIR", help="where files are (default: .)")
 
 
 def command_parser(name: str) -> argparse.ArgumentParser:
     """The parser of one command; its file says what it accepts and sets `run`."""
-    parser = argparse.ArgumentParser(prog=f"apprentice {name}", formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(prog=f"apprentice {name}", formatter_class=LAYOUT)
     module: ModuleType = importlib.import_module(f"agent.commands.{COMMANDS[name]}")
     getattr(module, f"add_{name}")(parser)
     return parser

@@ -12,14 +12,16 @@ import os
 import stat
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Annotated, Any, Literal, get_args
 
 import platformdirs
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 
 from agent.errors import ConfigError
 
 PROJECT_FOLDER = ".apprentice"
+EFFECT = r"^(?:shell|net:[\w.-]+)$"
+"""The effects that can be allowed in advance; consent for a host holds for all its ports."""
 Protocol = Literal["auto", "native", "json", "text"]
 Grounding = Literal["none", "numbers", "words"]
 
@@ -32,7 +34,7 @@ class Models(Section):
     default: str = ""
     """The model for tasks that no specialist takes, e.g. ollama:qwen3:8b. Empty: the agent asks you to set one."""
     strong: str = ""
-    """The model that takes over when an answer fails its validators. Empty: nobody does."""
+    """The model that takes over when an answer fails its validators, or the first model gave up. Empty: nobody does."""
     local_path: str = ""
     """A GGUF file that stands in for the embedded model."""
     protocol: Protocol = "auto"
@@ -52,8 +54,11 @@ class Models(Section):
     retries: int = Field(default=3, ge=0, le=10)
     """Further attempts after a connection error, 429 or 5xx."""
     ollama_url: str = "http://127.0.0.1:11434"
+    """The server of ollama:NAME."""
     openai_url: str = "https://api.openai.com/v1"
+    """The server of openai:NAME."""
     anthropic_url: str = "https://api.anthropic.com"
+    """The server of anthropic:NAME."""
     hub_url: str = "https://huggingface.co"
     """Where the embedded model is downloaded from, after asking, if it is nowhere on this machine."""
 
@@ -79,10 +84,11 @@ class Tools(Section):
     fetch_timeout: float = Field(default=20, gt=0)
     """Seconds of one fetch, redirects included."""
     arxiv_url: str = "https://export.arxiv.org/api/query"
+    """Where the tool arxiv asks."""
 
 
 class Consent(Section):
-    allow: list[str] = []
+    allow: list[Annotated[str, StringConstraints(pattern=EFFECT)]] = []
     """Effects that are not asked about: shell, net:HOST. (Writing in the workspace: --yes.)"""
 
 
@@ -117,7 +123,7 @@ def config_dir() -> Path:
 def data_dir(settings: Settings) -> Path:
     """The user's data folder (traces.db, specialists/, trust.json, outputs/)."""
     chosen = settings.data_dir or os.environ.get("APPRENTICE_DATA_DIR")
-    return Path(chosen).expanduser() if chosen else Path(platformdirs.user_data_dir("apprentice"))
+    return Path(os.path.expanduser(chosen)) if chosen else Path(platformdirs.user_data_dir("apprentice"))
 
 
 def cache_dir() -> Path:

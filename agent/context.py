@@ -33,7 +33,7 @@ async def fit(
         The indices that were shortened.
 
     Raises:
-        ContextOverflow: it does not fit even so.
+        ContextOverflow: it does not fit even so; the tokens kept free for the reply count as needed.
     """
     limit = model.capabilities.context_length
     if limit is None:
@@ -50,7 +50,7 @@ async def fit(
             shortened.append(index)
             needed = await model.count_tokens(messages, tools)
     if needed > room:
-        raise ContextOverflow(needed, room, "Give less text, or a model with a longer context.")
+        raise ContextOverflow(needed + limit - room, limit, "Give less text, or a model with a longer context.")
     return shortened
 
 

@@ -310,7 +310,7 @@ def trace_store(settings: Settings) -> list[Finding]:
         connection.set_progress_handler(lambda: time.monotonic() > deadline, 100_000)
         try:
             runs = connection.execute("SELECT count(*) FROM runs").fetchone()[0]
-            found = f"{path} ({_megabytes(path.stat().st_size)}, {runs} runs)"
+            found = f"{path} ({_megabytes(path.stat().st_size)}, {runs} run{'' if runs == 1 else 's'})"
             answer = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
         except sqlite3.OperationalError as error:
             if "interrupted" in str(error):

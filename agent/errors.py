@@ -33,6 +33,12 @@ class ApprenticeError(Exception):
         self.message = message
         self.hint = hint
 
+    @property
+    def in_one_line(self) -> str:
+        """The message and the hint, as sentences one after the other."""
+        stop = "" if self.message.endswith((".", "!", "?", ":")) else "."
+        return f"{self.message}{stop} {self.hint}" if self.hint else self.message
+
 
 class UsageError(ApprenticeError):
     exit_code = 2

@@ -2,6 +2,7 @@
 
 Stop                   how a run ended: its outcome and the sentence that goes on record
 ├── Answered           the model gave its answer
+├── Unfinished         the answer is empty, or was cut at its token limit
 ├── StepBudget         too many turns
 ├── TokenBudget        too many tokens
 ├── TimeBudget         too much time
@@ -35,10 +36,16 @@ SYSTEM = (
 
 class Stop(Exception):
     outcome: Outcome = "failure"
+    gave_up = False
+    """Whether it was the model that failed, so that a stronger one may do better; a spent budget is spent."""
 
 
 class Answered(Stop):
     outcome: Outcome = "success"
+
+
+class Unfinished(Stop):
+    gave_up = True
 
 
 class StepBudget(Stop):
@@ -54,11 +61,11 @@ class TimeBudget(Stop):
 
 
 class Repetition(Stop):
-    pass
+    gave_up = True
 
 
 class Unreadable(Stop):
-    pass
+    gave_up = True
 
 
 class Loop:
@@ -85,7 +92,9 @@ class Loop:
         self.prompt: list[Message] = []
         self.observations: list[int] = []
         self.repeats: Counter[str] = Counter()
+        self.commits: list[asyncio.Future[None]] = []
         self.turn = self.unreadable = 0
+        self.gave_up = False
 
     async def answer(self, task: str, earlier: Sequence[Message] = ()) -> str:
         """Work until a stop and close the record.
@@ -95,20 +104,32 @@ class Loop:
             earlier: the conversation so far, without its system message.
 
         Returns:
-            The answer, or what the model last said if the run was stopped before one.
+            The answer, as far as it goes; empty if the run was stopped before one. `gave_up` says whether the model
+            was the reason.
 
         Raises:
             ModelError: the model failed; the record says so.
         """
         for message in (Message("system", self.instructions), *earlier, Message("user", task)):
-            await self.add(message)
+            await self.put(message)
+        stop = await self.work()
+        await self.settle()
+        self.gave_up = stop.gave_up
+        self.run.finish(stop.outcome, str(stop))
+        return self.run.messages[-1].content if isinstance(stop, Answered | Unfinished) else ""
+
+    async def work(self) -> Stop:
+        """Turn after turn, until one is the last or the time is up: that also ends the turn that is going on."""
         try:
-            while True:
-                await self.step()
+            async with asyncio.timeout(self.budget.seconds - self.run.seconds) as limit:
+                while True:
+                    await self.step()
         except Stop as stop:
-            last = self.run.messages[-1].content if isinstance(stop, Answered) else ""
-            self.run.finish(stop.outcome, str(stop))
-            return last
+            return stop
+        except TimeoutError:
+            if not limit.expired():
+                raise
+            return TimeBudget(f"stopped after {self.run.seconds:.0f} seconds (budget.seconds)")
 
     async def step(self) -> None:
         """One turn: ask, record, act, observe."""
@@ -120,11 +141,14 @@ class Loop:
             self.run.emit("notice", text=f"{len(shortened)} old observations were shortened to fit the context")
         started = time.perf_counter()
         visible = protocols.Visible(self.protocol)
-        reply = await self.run.ask(self.address, self.prompt, visible=visible, **self.request)
+        try:
+            reply = await self.run.ask(self.address, self.prompt, visible=visible, **self.request)
+        finally:
+            await self.settle()
         self.turn += 1
         message = self.protocol.parse(reply.message, self.turn)
         seconds = time.perf_counter() - started
-        await self.add(message, detail_of(reply, self.request, seconds))
+        await self.put(message, detail_of(reply, self.request, seconds))
         self.run.emit(
             "step",
             number=self.turn,
@@ -133,7 +157,7 @@ class Loop:
             completion_tokens=reply.usage.completion_tokens,
         )
         if not message.tool_calls:
-            raise Answered("answer")
+            raise ending(message.content, reply.finish_reason)
         await self.act(message.tool_calls)
 
     def check_budgets(self) -> None:
@@ -141,8 +165,6 @@ class Loop:
             raise StepBudget(f"stopped after {self.turn} steps (budget.steps)")
         if self.run.trajectory.usage.tokens >= self.budget.tokens:
             raise TokenBudget(f"stopped after {self.run.trajectory.usage.tokens} tokens (budget.tokens)")
-        if self.run.seconds >= self.budget.seconds:
-            raise TimeBudget(f"stopped after {self.run.seconds:.0f} seconds (budget.seconds)")
 
     async def act(self, calls: Sequence[ToolCall]) -> None:
         """Run the calls of one turn, side by side if all are declared safe for it, and record what they gave."""
@@ -167,19 +189,21 @@ class Loop:
         try:
             content, error = await self.perform(call), ""
         except ApprenticeError as failure:
-            content, error = f"{failure.message} {failure.hint}".strip(), type(failure).__name__
+            content, error = failure.in_one_line, type(failure).__name__
         message = Message("tool", content, tool_call_id=call.id, name=call.name, is_error=bool(error))
         seconds = time.perf_counter() - started
-        await self.add(message, Detail(seconds=seconds, error=error))
-        self.run.emit(
-            "observation",
-            id=call.id,
-            name=call.name,
-            content=content,
-            is_error=message.is_error,
-            seconds=round(seconds, 3),
+        told = {"content": content, "is_error": message.is_error, "seconds": round(seconds, 3)}
+        self.commits.append(self.put(message, Detail(seconds=seconds, error=error)))
+        self.commits[-1].add_done_callback(
+            lambda done: None if _failed(done) else self.run.emit("observation", id=call.id, name=call.name, **told)
         )
         return message
+
+    async def settle(self) -> None:
+        """Return when every observation is on record: the next question need not wait for it. Raises StoreError."""
+        commits, self.commits = self.commits, []
+        for commit in commits:
+            await commit
 
     async def perform(self, call: ToolCall) -> str:
         """The tool's output. Raises ApprenticeError with what the model should read."""
@@ -197,9 +221,20 @@ class Loop:
         except Exception as crash:  # a tool may be anybody's code; its crash is an observation
             raise ApprenticeError(f"{call.name} crashed: {type(crash).__name__}: {crash}") from crash
 
-    async def add(self, message: Message, detail: Detail | None = None) -> None:
-        """Put a message on record, and as the protocol renders it into the prompt."""
-        await self.run.add(message, detail)
+    def put(self, message: Message, detail: Detail | None = None) -> asyncio.Future[None]:
+        """Put a message on record, and as the protocol renders it into the prompt; done when it is committed."""
         if message.role == "tool":
             self.observations.append(len(self.prompt))
         self.prompt.append(self.protocol.render(message))
+        return self.run.put(message, detail)
+
+
+def _failed(commit: asyncio.Future[None]) -> bool:
+    return commit.cancelled() or commit.exception() is not None
+
+
+def ending(answer: str, finish_reason: str) -> Stop:
+    """How a turn without calls ends the run."""
+    if finish_reason == "length":
+        return Unfinished("the answer was cut at its token limit (models.max_tokens)")
+    return Answered("answer") if answer.strip() else Unfinished("the answer was empty")

@@ -72,7 +72,7 @@ class Route:
     rule: str
     reason: str
     escalation: str = ""
-    """The address that takes over when the answer fails its validators; empty if none is configured."""
+    """The address that takes over when the answer fails its validators, or there is none; empty: not configured."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,10 +128,11 @@ EventKind = Literal["run", "skill", "thought", "text", "action", "observation", 
 class Event:
     """What a person, or a program behind `--json`, is told while a run goes on. `data` is plain JSON.
 
-    run {task, model, reason, skills} · skill {name, reason} · thought, text {text}: a piece of the stream ·
+    run {task, model, reason, skills, parent} · skill {name, reason} · thought, text {text}: a piece of the stream ·
     action {id, name, arguments} · observation {id, name, content, is_error, seconds} · step {number, seconds,
     prompt_tokens, completion_tokens}: sent after the step is committed · notice {text} · answer {text} ·
-    end {outcome, reason, seconds, prompt_tokens, completion_tokens, cost}.
+    end {outcome, reason, seconds, prompt_tokens, completion_tokens, cost, raised}: `raised` if an error ended the run,
+    which is told after it.
     """
 
     kind: EventKind

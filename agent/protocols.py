@@ -7,6 +7,7 @@ every protocol repairs it the same way: the error is that call's observation.
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
 from collections.abc import Sequence
@@ -198,20 +199,24 @@ def _line(function: Json) -> str:
 def _as_json(message: Message) -> str:
     if not message.tool_calls:
         return json.dumps({"thought": message.thought, "answer": message.content}, ensure_ascii=False)
-    call = message.tool_calls[0]
-    if call.malformed:
-        return call.malformed
-    action = {"name": call.name, "arguments": call.arguments}
-    return json.dumps({"thought": message.thought, "action": action}, ensure_ascii=False)
+    thoughts = itertools.chain([message.thought], itertools.repeat(""))  # another protocol may have recorded many calls
+    turns = [
+        call.malformed or json.dumps({"thought": thought, "action": _action(call)}, ensure_ascii=False)
+        for call, thought in zip(message.tool_calls, thoughts, strict=False)
+    ]
+    return "\n".join(turns)
 
 
 def _as_react(message: Message) -> str:
     thought = f"Thought: {message.thought}\n" if message.thought else ""
     if not message.tool_calls:
         return f"{thought}Answer: {message.content}"
-    call = message.tool_calls[0]
-    action = json.dumps({"name": call.name, "arguments": call.arguments}, ensure_ascii=False)
-    return f"{thought}Action: {call.malformed or action}"
+    actions = [call.malformed or json.dumps(_action(call), ensure_ascii=False) for call in message.tool_calls]
+    return thought + "\n".join(f"Action: {action}" for action in actions)
+
+
+def _action(call: ToolCall) -> Json:
+    return {"name": call.name, "arguments": call.arguments}
 
 
 def _observation_as_user(message: Message) -> Message:

@@ -6,7 +6,10 @@ file DATA/specialists/NAME/promoted holds the version that serves; a skill's own
 
 from __future__ import annotations
 
+import difflib
 import json
+import os
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -77,8 +80,10 @@ def open_model(address: str, settings: Settings) -> Model:
     if scheme == "scripted" and rest:
         from agent.models.scripted import Scripted
 
-        return Scripted.from_file(Path(rest).expanduser())
-    raise UsageError(f"there is no model {address!r}", "Addresses: " + ", ".join(ADDRESSES) + ".")
+        return Scripted.from_file(Path(os.path.expanduser(rest)))
+    near = difflib.get_close_matches(scheme, {re.split(r"[:@]", form)[0] for form in ADDRESSES}, n=1, cutoff=0.7)
+    meant = f"Did you mean {address.replace(scheme, near[0], 1)}? " if near and near[0] != scheme else ""
+    raise UsageError(f"there is no model {address!r}", f"{meant}Addresses: {', '.join(ADDRESSES)}.")
 
 
 def _open_llamacpp(address: str, scheme: str, rest: str, settings: Settings) -> Model:
@@ -89,9 +94,8 @@ def _open_llamacpp(address: str, scheme: str, rest: str, settings: Settings) -> 
         return LlamaCpp(find(settings), settings, address=address)
     if scheme == "gguf":
         base, _, adapter = rest.partition("+")
-        return LlamaCpp(
-            Path(base).expanduser(), settings, adapter=Path(adapter).expanduser() if adapter else None, address=address
-        )
+        base, adapter = os.path.expanduser(base), os.path.expanduser(adapter)
+        return LlamaCpp(Path(base), settings, adapter=Path(adapter) if adapter else None, address=address)
     name, _, version = rest.partition("@")
     found = specialist(name, version, settings)
     return LlamaCpp(find(settings), settings, adapter=found.adapter, address=found.address)
@@ -101,7 +105,11 @@ def server_and_name(address: str) -> tuple[str, str]:
     """The two halves of openai@URL:NAME. The name is what follows the last colon that is not a port's."""
     rest = address.removeprefix("openai@")
     url, _, name = rest.rpartition(":")
-    if not urlsplit(url).hostname or name.isdigit() or ("/" in name and "//" in name):
+    try:
+        host = urlsplit(url).hostname
+    except ValueError:  # brackets that hold no IPv6 address
+        host = None
+    if not host or name.isdigit() or ("/" in name and "//" in name):
         raise UsageError(f"{address!r} lacks a model's name or a URL", "Write openai@http://127.0.0.1:8000/v1:NAME.")
     return url, name
 
@@ -114,7 +122,7 @@ def is_local(address: str, settings: Settings) -> bool:
 
     if address.startswith("ollama:"):
         # Ollama serves names that end in "cloud" from its own servers, through the local one.
-        return is_loopback(settings.models.ollama_url) and not address.endswith(("-cloud", ":cloud"))
+        return is_loopback(settings.models.ollama_url) and not address.lower().endswith(("-cloud", ":cloud"))
     return address.startswith("openai@") and is_loopback(server_and_name(address)[0])
 
 

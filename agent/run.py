@@ -92,9 +92,8 @@ class Run:
         await self.session.store.open_run(self.trajectory)
         route = self.trajectory.route
         assert route is not None
-        self.emit(
-            "run", task=self.trajectory.task, model=route.model, reason=route.reason, skills=self.trajectory.skills
-        )
+        run = self.trajectory
+        self.emit("run", task=run.task, model=route.model, reason=route.reason, skills=run.skills, parent=run.parent_id)
         for message in self._given:
             await self.add(message)
 
@@ -108,10 +107,17 @@ class Run:
 
     def _end_with(self, error: BaseException) -> None:
         cancelled = isinstance(error, asyncio.CancelledError | KeyboardInterrupt)
-        self.finish("unknown" if cancelled else "failure", "cancelled" if cancelled else _sentence(error))
+        self.finish("unknown" if cancelled else "failure", "cancelled" if cancelled else _sentence(error), raised=True)
 
-    def finish(self, outcome: Outcome, reason: str, score: float | None = None) -> None:
-        """Close the run. Not awaited: an awaited write can be cancelled, and this one must not be."""
+    def finish(self, outcome: Outcome, reason: str, score: float | None = None, *, raised: bool = False) -> None:
+        """Close the run. Not awaited: an awaited write can be cancelled, and this one must not be.
+
+        Args:
+            outcome: how it ended.
+            reason: why, as it goes on record.
+            score: 0 to 1, where there is a measure.
+            raised: an error ended the run, which its caller tells the person.
+        """
         run = self.trajectory
         if run.ended:
             return
@@ -126,14 +132,19 @@ class Run:
             prompt_tokens=usage.prompt_tokens,
             completion_tokens=usage.completion_tokens,
             cost=usage.cost,
+            raised=raised,
         )
 
     async def add(self, message: Message, detail: Detail | None = None) -> None:
         """Append a message and return when it is committed."""
+        await self.put(message, detail)
+
+    def put(self, message: Message, detail: Detail | None = None) -> asyncio.Future[None]:
+        """Append a message; the future is done when it is committed."""
         detail = detail or Detail()
         self.trajectory.messages.append(message)
         self.trajectory.details.append(detail)
-        await self.session.store.add_message(self.id, len(self.trajectory.messages) - 1, message, detail)
+        return self.session.store.add_message(self.id, len(self.trajectory.messages) - 1, message, detail)
 
     async def ask(
         self,

@@ -49,6 +49,8 @@ class Session:
 
     async def close(self) -> None:
         """Close every model, then the store."""
-        for model in self.models.values():
-            await model.close()
-        self.store.close()
+        try:
+            for model in self.models.values():
+                await model.close()
+        finally:
+            self.store.close()

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, TextIO
 
 from agent.messages import Event, Json
@@ -26,13 +26,21 @@ def clean(text: str) -> str:
 
 
 def choose(
-    *, as_json: bool, quiet: bool, out: TextIO = sys.stdout, err: TextIO = sys.stderr
+    *, as_json: bool, quiet: bool, prose: bool = True, out: TextIO = sys.stdout, err: TextIO = sys.stderr
 ) -> Callable[[Event], None]:
-    """The sink for events that fits where the output goes."""
+    """The sink for events that fits where the output goes.
+
+    Args:
+        as_json: events as JSON lines.
+        quiet: only the answer.
+        prose: whether the answer is Markdown; JSON and CSV are shown as they are.
+        out: where answers go.
+        err: where progress goes.
+    """
     if as_json:
         return JsonLines(out)
     if err.isatty() and not quiet:
-        return Rich(out, err)
+        return Rich(out, err, prose)
     return Plain(out, err, quiet)
 
 
@@ -53,12 +61,13 @@ class Plain:
 
     def __init__(self, out: TextIO, err: TextIO, quiet: bool = False) -> None:
         self.out, self.err, self.quiet = out, err, quiet
+        self.parts = Parts()
 
     def __call__(self, event: Event) -> None:
         if event.kind == "answer":
             self.out.write(clean(event.data["text"]).rstrip("\n") + "\n")
             self.out.flush()
-        elif not self.quiet and (line := summary(event)):
+        elif not self.quiet and (line := self.parts.line(event)):
             self.err.write(line + "\n")
             self.err.flush()
 
@@ -66,13 +75,17 @@ class Plain:
 class Rich:
     """Colours, and the thought and the answer as they stream; the answer again on standard output if that is a pipe."""
 
-    def __init__(self, out: TextIO, err: TextIO) -> None:
+    def __init__(self, out: TextIO, err: TextIO, prose: bool = True) -> None:
         from rich.console import Console
 
-        self.console: Console = Console(file=err, highlight=False, soft_wrap=True)
-        self.out, self.piped = out, not out.isatty()
+        self.console: Console = Console(file=err, highlight=False)
+        self.out, self.piped, self.prose = out, not out.isatty(), prose
+        self.parts = Parts()
         self.streaming = ""
         self.streamed: list[str] = []
+        self.column = 0
+        self.held = ""
+        """The last word of the stream while it may still grow: a line is broken between words."""
 
     def __call__(self, event: Event) -> None:
         if event.kind in ("text", "thought"):
@@ -81,7 +94,7 @@ class Rich:
         self._end_stream()
         if event.kind == "answer":
             self._answer(event.data["text"])
-        elif line := summary(event):
+        elif line := self.parts.line(event):
             style = STYLES.get(event.kind, "")
             self.console.print(line, style="red" if event.data.get("is_error") else style, markup=False)
 
@@ -91,22 +104,55 @@ class Rich:
             self.streaming = kind
         if kind == "text":
             self.streamed.append(text)
-        self.console.print(clean(text), end="", style="dim italic" if kind == "thought" else "", markup=False)
+        *whole, self.held = re.split(r"(?<=\s)", self.held + clean(text))
+        self._write(whole)
+
+    def _write(self, words: Iterable[str]) -> None:
+        """Print words of the stream, each with the blank after it."""
+        from rich.cells import cell_len
+
+        written = ""
+        for word in words:
+            width = cell_len(word.rstrip())
+            if self.column and self.column + width > self.console.width:
+                written, self.column = written + "\n", 0
+            fits = self.column + cell_len(word) < self.console.width
+            written += word if fits or word.endswith("\n") else word.rstrip()
+            self.column = 0 if word.endswith("\n") else self.column + cell_len(word)
+        style = "dim italic" if self.streaming == "thought" else ""
+        self.console.print(written, end="", style=style, markup=False, soft_wrap=True)
 
     def _end_stream(self) -> None:
         if self.streaming:
-            self.console.print()
-        self.streaming = ""
+            self._write([self.held + "\n"])
+        self.streaming = self.held = ""
 
     def _answer(self, text: str) -> None:
         streamed, self.streamed = "".join(self.streamed), []
         if self.piped:
             self.out.write(clean(text).rstrip("\n") + "\n")
             self.out.flush()
+        elif not self.prose:
+            self.console.print(clean(text), markup=False, soft_wrap=True)
         elif text.strip() and not streamed.rstrip().endswith(text.strip()):
             from rich.markdown import Markdown
 
             self.console.print(Markdown(clean(text)))
+
+
+class Parts:
+    """Shortens what is told of a run that is a part of another: its title stood in the other's line before it."""
+
+    def __init__(self) -> None:
+        self.runs: set[str] = set()
+
+    def line(self, event: Event) -> str:
+        """The event's line; empty if it has none."""
+        if event.kind == "run" and event.data.get("parent"):
+            self.runs.add(event.run_id)
+        if event.run_id not in self.runs:
+            return summary(event)
+        return "  " + summary(event) if event.kind in ("notice", "end") else ""
 
 
 STYLES = {
@@ -122,6 +168,10 @@ STYLES = {
 
 def summary(event: Event) -> str:
     """An event as one plain line; empty for those that have none."""
+    return clean(_line(event))
+
+
+def _line(event: Event) -> str:
     data = event.data
     match event.kind:
         case "run":
@@ -129,20 +179,31 @@ def summary(event: Event) -> str:
         case "skill":
             return f"◆ skill {data['name']}: {data['reason']}"
         case "action":
-            return f"→ {data['name'] or '?'} {_arguments(data['arguments'])}"
+            return f"→ {_short(data['name'] or '?')} {_arguments(data['arguments'])}"
         case "observation":
             mark = "✗" if data["is_error"] else "←"
-            return f"{mark} {data['name'] or '?'}: {_short(data['content'], 300)} · {data['seconds']:.2f} s"
+            return f"{mark} {_short(data['name'] or '?')}: {_short(data['content'], 300)} · {data['seconds']:.2f} s"
         case "step":
             tokens = f"{data['prompt_tokens']}+{data['completion_tokens']} tokens"
             return f"  step {data['number']} · {data['seconds']:.2f} s · {tokens}"
         case "notice":
-            return f"! {clean(data['text'])}"
+            return f"! {data['text']}"
         case "end":
             cost = f" · ${data['cost']:.4f}" if data.get("cost") is not None else ""
-            tokens = data["prompt_tokens"] + data["completion_tokens"]
-            return f"■ {data['outcome']}: {_short(data['reason'])} · {data['seconds']:.1f} s · {tokens} tokens{cost}"
+            count = data["prompt_tokens"] + data["completion_tokens"]
+            tokens = f" · {count} tokens" if count else ""
+            return f"■ {_ending(data)} · {data['seconds']:.1f} s{tokens}{cost}"
     return ""
+
+
+def _ending(data: Json) -> str:
+    """How a run ended, without what stands on the screen anyway: the answer, or the error that ended it."""
+    outcome, reason = data["outcome"], data["reason"]
+    if reason == "cancelled":
+        return "interrupted"
+    if outcome == "success":
+        reason = reason.removeprefix("answer").removeprefix("; ").partition(": ")[0]
+    return outcome if not reason or data.get("raised") else f"{outcome}: {_short(reason)}"
 
 
 def _arguments(arguments: Json | str) -> str:

@@ -108,10 +108,10 @@ class TraceStore:
 
         await asyncio.wrap_future(self._submit(insert))
 
-    async def add_message(self, run_id: str, index: int, message: Message, detail: Detail) -> None:
-        """Add a message to a run's record; returns after the commit.
+    def add_message(self, run_id: str, index: int, message: Message, detail: Detail) -> asyncio.Future[None]:
+        """Add a message to a run's record; the future is done after the commit.
 
-        Cancelling this await does not take the message back.
+        Cancelling it does not take the message back.
 
         Args:
             run_id: of a run that was opened.
@@ -127,7 +127,7 @@ class TraceStore:
             row = trace_schema.message_row(run_id, index, message, detail, self.redactor)
             connection.execute(trace_schema.INSERT_MESSAGE, row)
 
-        await asyncio.wrap_future(self._submit(insert))
+        return asyncio.wrap_future(self._submit(insert))
 
     def close_run(self, trajectory: Trajectory) -> None:
         """Write how a run ended. Returns at once; `close` waits for the write, and raises if it failed."""

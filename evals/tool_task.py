@@ -63,9 +63,9 @@ def count(records: list[Trajectory], session: Session) -> Counter[str]:
                 continue
             counted["turns"] += 1
             counted["truncated"] += detail.finish_reason == "length"
-            unreadable = any(call.malformed for call in message.tool_calls)
-            counted["valid turns"] += not unreadable and detail.finish_reason != "length"
-            for call in message.tool_calls:
+            readable = [call for call in message.tool_calls if not call.malformed]
+            counted["valid turns"] += len(readable) == len(message.tool_calls) and detail.finish_reason != "length"
+            for call in readable:
                 counted["calls"] += 1
                 counted["calls that fit their schema"] += _fits(session, call.name, call.arguments)
         counted["reached an answer"] += run.outcome == "success"

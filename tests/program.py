@@ -130,6 +130,17 @@ def obey_permissions() -> None:
         assert libc.prctl(drop, dac_read_search, 0, 0, 0) == 0
 
 
+def _at_a_terminal() -> None:
+    """In the child: the terminal is its own, and Ctrl-C reaches it."""
+    fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+    hear_interrupts()
+
+
+def hear_interrupts() -> None:
+    """In the child: undo that a shell's background jobs ignore Ctrl-C."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
 class Terminal:
     """A command at a terminal of its own: `with Terminal("chat", cwd=folder) as terminal:`."""
 
@@ -147,7 +158,7 @@ class Terminal:
             stderr=slave,
             env=os.environ | settings | environment,
             start_new_session=True,
-            preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
+            preexec_fn=_at_a_terminal,
         )
         os.close(slave)
 

@@ -165,7 +165,7 @@ def test_yes_covers_writing_and_overwriting_in_the_workspace_and_nothing_else(wo
 
 def test_shell_needs_allow_shell(workspace: Path) -> None:
     call = calling("run_shell", command="echo ran > ran.txt")
-    for flags in ((), ("--allow", "net:127.0.0.1"), ("--yes",)):
+    for flags in ((), ("--yes", "--allow", "net:127.0.0.1")):
         [refusal] = do(workspace, "run it", call, flags=flags)
         assert refusal.content.startswith("not allowed: run 'echo ran > ran.txt'")
         assert not (workspace / "ran.txt").exists()
@@ -176,7 +176,7 @@ def test_shell_needs_allow_shell(workspace: Path) -> None:
 def test_the_network_needs_allow_net_and_that_host(workspace: Path, arxiv: PageServer, monkeypatch: Any) -> None:
     monkeypatch.setenv("APPRENTICE_TOOLS__ARXIV_URL", f"{arxiv.url}/api/query")
     call = calling("arxiv", query="2402.11651")
-    for flags in ((), ("--allow", "shell"), ("--allow", "net:127.0.0.11"), ("--allow", "net:arxiv.org"), ("--yes",)):
+    for flags in ((), ("--yes", "--allow", "shell"), ("--allow", "net:127.0.0.11", "--allow", "net:arxiv.org")):
         [refusal] = do(workspace, "look it up", call, flags=flags)
         assert "To allow it, give --allow net:127.0.0.1." in refusal.content
         assert arxiv.requests == [], "not a byte was sent"

@@ -174,10 +174,13 @@ def test_the_folder_named_by_workspace_has_no_more_rights_than_the_one_one_stand
 def test_trust_can_never_be_given_by_a_flag(clone: Clone, flags: list[str]) -> None:
     assert run("config", "trust", *flags, cwd=clone.folder, stdin=b"y\ny\n").returncode != 0
     assert run("x", "--model", script(clone.folder, []), *flags, cwd=clone.folder, stdin=b"y\n").returncode != 0
-    variables = {"APPRENTICE_TRUST": "1", "APPRENTICE_TRUSTED": "1"}
-    refused(run("which model?", cwd=clone.folder, **variables), 2, "no model is set for this task")
     assert not (data_folder() / "trust.json").exists()
     assert clone.taken_over == []
+
+
+def test_trust_can_never_be_given_by_a_variable(clone: Clone) -> None:
+    variables = {"APPRENTICE_TRUST": "1", "APPRENTICE_TRUSTED": "1"}
+    refused(run("which model?", cwd=clone.folder, **variables), 2, "no model is set for this task")
 
 
 def test_without_a_terminal_nobody_can_trust(clone: Clone) -> None:

@@ -16,7 +16,7 @@ import pytest
 
 from agent.messages import Message, Route
 from agent.run import Run
-from tests.program import ABSTRACTS, AGENT, Terminal, annotation, calling, record, script
+from tests.program import ABSTRACTS, AGENT, Terminal, annotation, calling, hear_interrupts, record, script
 
 PATIENCE = 0.5
 """Seconds that a person waits after Ctrl-C."""
@@ -52,6 +52,7 @@ def test_ctrl_c_during_a_long_prompt_of_the_embedded_model_ends_it_within_half_a
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             env=os.environ | {"APPRENTICE_MODELS__THREADS": "1"},
+            preexec_fn=hear_interrupts,
         )
         assert process.stdin
         assert process.stderr
@@ -86,7 +87,10 @@ def test_ctrl_c_keeps_what_had_streamed_and_the_papers_that_were_finished(worksp
     task = "/annotate rows.jsonl save to result.jsonl"
     with Terminal(task, "--model", model, cwd=workspace) as terminal:
         terminal.expect("[2/2]")
-        terminal.expect("run ")
+        until = time.monotonic() + 10
+        while not record().task.endswith("rows.jsonl:2"):
+            assert time.monotonic() < until
+            time.sleep(0.05)
         terminal.type("\x03")
         started = time.monotonic()
         assert terminal.wait() == 130

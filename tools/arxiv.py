@@ -84,7 +84,7 @@ async def by_id(context: ToolContext, number: str) -> ArxivPaper:
         raise ToolError(f"{number!r} is not an arXiv id", "An id looks like 2402.11651 or hep-th/9901001.")
     place = _place(context, f"id {wanted}")
     papers = _cached(place, float("inf"))
-    if papers is None:
+    if not papers:
         papers = await _ask(context, {"id_list": wanted, "max_results": "1"})
         if not papers:
             raise ToolError(f"arXiv has no paper {wanted}", "Check the number.")

@@ -7,6 +7,8 @@ import sys
 from collections.abc import Sequence
 from contextlib import suppress
 
+from agent.errors import ToolError
+
 
 async def ask(arguments: Sequence[str], question: bytes, seconds: float) -> bytes:
     """What the process answers on its standard output.
@@ -18,6 +20,7 @@ async def ask(arguments: Sequence[str], question: bytes, seconds: float) -> byte
 
     Raises:
         TimeoutError: it took longer.
+        ToolError: it broke down; what it had answered until then is nothing to go by.
     """
     child = await asyncio.create_subprocess_exec(
         sys.executable,
@@ -30,9 +33,11 @@ async def ask(arguments: Sequence[str], question: bytes, seconds: float) -> byte
     try:
         async with asyncio.timeout(seconds):
             answer, _ = await child.communicate(question)
-            return answer
     finally:
         if child.returncode is None:
             with suppress(ProcessLookupError):
                 child.kill()
             await child.wait()
+    if child.returncode:
+        raise ToolError("a process of the agent's own broke down", "Try another input.")
+    return answer

@@ -255,7 +255,7 @@ async def _regex_hits(pattern: str, texts: Texts) -> Hits:
         raise ToolError(
             f"the pattern {pattern} took more than {SEARCH_SECONDS:.0f} s", "Use a simpler one, or regex=false."
         ) from None
-    answer = json.loads(output or '"the search process broke down"')
+    answer = json.loads(output)
     if isinstance(answer, str):
         raise ToolError(f"{pattern} is not a valid regular expression: {answer}")
     return [(which, line) for which, line in answer]

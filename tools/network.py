@@ -150,7 +150,10 @@ async def fetch(context: ToolContext, url: str, *, allowed: Allowed = is_public,
         left -= time.monotonic() - started
         if not answer.location:
             return answer.page
-        url = urljoin(str(target), answer.location)
+        try:
+            url = urljoin(str(target), answer.location)
+        except ValueError:
+            raise ToolError(f"{target} redirects to {answer.location!r}, which is no address") from None
     raise ToolError(f"{url} was reached by more than {REDIRECTS} redirects, which is the most that is followed")
 
 

@@ -16,6 +16,7 @@ A user's own tool is one such file in the `tools` folder beside their config.tom
 
 from __future__ import annotations
 
+import asyncio
 import importlib
 import inspect
 import re
@@ -118,13 +119,21 @@ def load(folders: Iterable[Path], disabled: Iterable[str] = ()) -> dict[str, Too
 
 
 async def call(found: Tool, context: ToolContext, arguments: Json) -> str:
-    """Check the arguments and run the tool.
+    """Check the arguments and run the tool. What is longer than `tools.output_limit` goes into a file.
 
     Raises:
-        ToolError: the arguments do not fit; the message says which and why, for the model to read.
+        ToolError: the arguments do not fit; the message says which and why, for the model to read. Or the tool, which
+            may be anybody's, answered with something that is no text.
         ApprenticeError: what the tool itself raises.
     """
-    return await found.run(context, **validate(found, arguments))
+    output: object = await found.run(context, **validate(found, arguments))
+    if not isinstance(output, str):
+        raise ToolError(f"{found.name} answered with {type(output).__name__}, and a tool answers with text")
+    if len(output) <= context.settings.tools.output_limit or found.origin in {f"tools.{name}" for name in BUILT_IN}:
+        return output  # those keep to the limit themselves
+    from tools.output import shown
+
+    return await asyncio.to_thread(shown, context, found.name, output)
 
 
 def validate(found: Tool, arguments: Json) -> dict[str, Any]:

@@ -7,6 +7,7 @@ import asyncio
 import contextlib
 import os
 import signal
+import sys
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -48,6 +49,8 @@ class Conversation:
     model: str
     turns: list[Message] = field(default_factory=list)
     last_run: str = ""
+    by_person: bool = True
+    """Whether a person types the lines; piped ones start no skill, save nothing, and make nothing readable."""
 
     async def take(self, line: str) -> bool:
         """Do one line. Returns whether to go on; failures are told, not raised."""
@@ -60,18 +63,19 @@ class Conversation:
             else:
                 await self._work(line)
         except ApprenticeError as error:
-            self._say(f"error: {error.message} {error.hint}".rstrip())
+            self._say(f"error: {error.message}" + (f"\n  {error.hint}" if error.hint else ""))
         return True
 
     async def _work(self, line: str) -> None:
-        from agent.commands import task
+        from agent.commands import task, typed
 
         session = self.session
-        for path in task.typed_paths(line, session.workspace.root):
+        for path in typed.readable_paths(line, session.workspace.root) if self.by_person else ():
             session.workspace.allow_reading(path)
-        answer = await task.do(session, line, model=self.model, earlier=self.turns)
+        answer = await task.do(session, line, model=self.model, earlier=self.turns, by_person=self.by_person)
         session.emit(Event("answer", "", {"text": answer}))
-        self.turns += [Message("user", line), Message("assistant", answer)]
+        if answer:
+            self.turns += [Message("user", line), Message("assistant", answer)]
 
     def label(self, verdict: str) -> None:
         """Record what the person thinks of the last run."""
@@ -131,7 +135,7 @@ async def chat(options: argparse.Namespace) -> int:
 
     ask = task.ask_on_terminal if task.at_terminal() else None
     session = await task.open_session(options, emit, ask=ask)
-    conversation = Conversation(session, options.model)
+    conversation = Conversation(session, options.model, by_person=bool(sys.stdin and sys.stdin.isatty()))
     holder.append(conversation)
     try:
         if task.at_terminal():
@@ -146,7 +150,7 @@ async def chat(options: argparse.Namespace) -> int:
 async def _interactive(conversation: Conversation) -> None:
     session = conversation.session
     prompt = _prompt(["/" + name for name in session.skills] + list(OWN) + ["/quit"], session.tool_context.redactor)
-    print("Apprentice. /help says what you can type; Ctrl-D leaves.")
+    print(f"Apprentice {_served_by(conversation)}. /help says what you can type; Ctrl-D leaves.")
     while True:
         try:
             line = (await prompt.prompt_async("> ")).strip()
@@ -158,9 +162,16 @@ async def _interactive(conversation: Conversation) -> None:
             return
 
 
-async def _piped(conversation: Conversation) -> None:
-    import sys
+def _served_by(conversation: Conversation) -> str:
+    from agent.router import route
 
+    try:
+        return f"with {route(conversation.session.settings, flag=conversation.model, skills=[]).model}"
+    except ApprenticeError:
+        return "without a model: restart with --model ADDRESS, or set models.default"
+
+
+async def _piped(conversation: Conversation) -> None:
     for line in sys.stdin:
         if line.strip() and not await conversation.take(line.strip()):
             return

@@ -17,7 +17,7 @@ from agent.errors import ConfigError, OutputError, UsageError
 def add_config(parser: argparse.ArgumentParser) -> None:
     parser.description = "Settings: defaults < your file < the project's file < APPRENTICE_* variables < flags."
     parser.set_defaults(run=show, workspace=Path("."))
-    commands = parser.add_subparsers(metavar="list | set | path | trust | untrust")
+    commands = parser.add_subparsers(metavar="ACTION", title="actions")
     commands.add_parser("list", help="every setting, its value and what it means").set_defaults(run=show)
     setter = commands.add_parser("set", help="change a setting in your file")
     setter.add_argument("key", metavar="KEY", help="e.g. models.default")
@@ -37,10 +37,12 @@ async def show(options: argparse.Namespace) -> int:
     from agent.commands.task import settings_for, workspace_root
 
     settings, _, notices = settings_for(workspace_root(options.workspace), options)
+    defaults = config.Settings()
     for key, default, meaning in config.describe():
         value = config.value(settings, key)
-        changed = "" if repr(value) == default else f" (default {default})"
-        print(f"{key} = {value!r}{changed}\n    {meaning}")
+        changed = value != config.value(defaults, key)
+        print(f"{key} = {value!r} (default {default})" if changed else f"{key} = {default}")
+        print(f"    {meaning}" if meaning else "", end="\n" if meaning else "")
     print("\n".join(f"! {notice}" for notice in notices), end="\n" if notices else "")
     return 0
 

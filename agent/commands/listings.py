@@ -60,7 +60,7 @@ async def skills(options: argparse.Namespace) -> int:
             entry = {"name": skill.name, "description": skill.description, "origin": skill.origin}
             print(json.dumps(entry | {"folder": str(skill.folder), "metadata": skill.metadata}, ensure_ascii=False))
         else:
-            print(f"/{skill.name} ({skill.origin})\n    {skill.description}")
+            print(f"/{skill.name} ({skill.origin})\n{_indented(skill.description)}")
     _tell([*notices, *problems])
     return 0
 
@@ -74,7 +74,8 @@ async def tools(options: argparse.Namespace) -> int:
         if options.json:
             print(json.dumps(tool.schema, ensure_ascii=False))
         else:
-            print(f"{tool.name} [{tool.effect}{', concurrent' if tool.concurrent else ''}]\n    {tool.description}")
+            print(f"{tool.name} [{tool.effect}{', concurrent' if tool.concurrent else ''}]")
+            print(_indented(tool.description))
     _tell(notices)
     return 0
 
@@ -114,15 +115,16 @@ async def route(options: argparse.Namespace) -> int:
     settings, trusted, notices = settings_for(root, options)
     known, problems = known_skills(root, trusted)
     activations, _ = skills_registry.activate(options.task, known)
-    chosen = router.route(settings, flag=options.model, skills=[activation.skill for activation in activations])
     named = [{"name": activation.skill.name, "reason": activation.reason} for activation in activations]
+    if not options.json:
+        for skill in named:
+            print(f"skill       {skill['name']}: {skill['reason']}")
+    chosen = router.route(settings, flag=options.model, skills=[activation.skill for activation in activations])
     local = registry.is_local(chosen.model, settings)
     if options.json:
         decision = {"model": chosen.model, "rule": chosen.rule, "reason": chosen.reason, "local": local}
         print(json.dumps(decision | {"escalation": chosen.escalation, "skills": named}, ensure_ascii=False))
         return 0
-    for skill in named:
-        print(f"skill       {skill['name']}: {skill['reason']}")
     print(f"model       {chosen.model}: {chosen.reason}")
     print(f"stays here  {'yes' if local else 'no, the task leaves this machine'}")
     unset = "is not set" if not settings.models.strong else "is the same, or would leave this machine"
@@ -134,6 +136,7 @@ async def route(options: argparse.Namespace) -> int:
 async def doctor(options: argparse.Namespace) -> int:
     from agent import doctor as examination
     from agent.commands.task import ask_on_terminal, at_terminal, settings_for, workspace_root
+    from agent.terminal import clean
 
     root = workspace_root(options.workspace)
     try:
@@ -149,7 +152,7 @@ async def doctor(options: argparse.Namespace) -> int:
         consent = Consent(ask=ask_on_terminal if at_terminal() else None, local_only=settings.privacy == "local-only")
         print(f"the embedded model is at {await embedded.download(settings, consent, _progress)}")
     findings = await examination.examine(settings, root)
-    print(examination.as_json(findings) if options.json else examination.as_text(findings))
+    print(examination.as_json(findings) if options.json else clean(examination.as_text(findings)))
     return 0 if all(finding.ok for finding in findings) else 1
 
 
@@ -158,6 +161,18 @@ def _progress(done: int, total: int) -> None:
     os.write(2, f"\r{done / 1e6:.0f} of {total / 1e6:.0f} MB{end}".encode())
 
 
+def _indented(text: str) -> str:
+    """A description under its name, broken between words where a person reads it."""
+    import textwrap
+
+    from agent.commands.traces import screen_width
+    from agent.terminal import clean
+
+    return textwrap.fill(clean(text), screen_width(), initial_indent="    ", subsequent_indent="    ")
+
+
 def _tell(notices: list[str]) -> None:
+    from agent.terminal import clean
+
     for notice in notices:
-        print(f"! {notice}")
+        print(clean(f"! {notice}"))

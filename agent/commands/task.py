@@ -7,30 +7,27 @@ import asyncio
 import os
 import re
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from agent import config, trust
+from agent.commands import typed
 from agent.consent import Ask, Consent
 from agent.errors import InputError, OutputError, ToolError, UsageError
-from agent.messages import Event, Message
+from agent.messages import Event, Message, Route, Trajectory
 from agent.session import Session
 
 if TYPE_CHECKING:
-    from skills.registry import Skill
+    from skills.registry import Job, Skill
     from tools.registry import Tool
-
-STDIN_LIMIT = 10_000_000
-EFFECT = re.compile(r"shell|net:[\w.-]+(:\d+)?")
-SAVE_TO = re.compile(r"""(?is)\s+save\s+to\s+(?:"([^"]+)"|'([^']+)'|(\S+))\s*$""")
 
 
 async def run(options: argparse.Namespace) -> int:
     """Do one task. Returns the exit code; raises ApprenticeError for whatever a person should be told."""
     from agent import terminal
 
-    sink = terminal.choose(as_json=options.json, quiet=options.quiet)
+    sink = terminal.choose(as_json=options.json, quiet=options.quiet, prose=options.format in (None, "md"))
     outcomes: list[str] = []
 
     def emit(event: Event) -> None:
@@ -38,9 +35,9 @@ async def run(options: argparse.Namespace) -> int:
             outcomes.append(event.data["outcome"])
         sink(event)
 
-    session = await open_session(options, emit, ask=ask_on_terminal if at_terminal() else None, typed=options.task)
+    session = await open_session(options, emit, ask=ask_on_terminal if at_terminal() else None, task=options.task)
     try:
-        session.stdin = read_stdin(options.task)
+        session.stdin = typed.read_stdin(options.task)
         answer = await do(session, options.task, model=options.model)
         session.emit(Event("answer", "", {"text": answer}))
     finally:
@@ -49,7 +46,7 @@ async def run(options: argparse.Namespace) -> int:
 
 
 async def open_session(
-    options: argparse.Namespace, emit: Callable[[Event], None], *, ask: Ask | None, typed: str = ""
+    options: argparse.Namespace, emit: Callable[[Event], None], *, ask: Ask | None, task: str = ""
 ) -> Session:
     """Everything a run needs, from the settings, the flags and the folders.
 
@@ -57,7 +54,7 @@ async def open_session(
         options: as parsed by `agent.cli.add_run_options`.
         emit: where events go.
         ask: how a person is asked; None where there is nobody.
-        typed: the person's own words: paths that stand in them are readable.
+        task: the person's own words: paths that stand in them are readable.
 
     Raises:
         ApprenticeError: a bad setting, a missing workspace, an unusable trace store.
@@ -74,7 +71,7 @@ async def open_session(
     found = known_tools(root, settings, trusted)
     known, problems = known_skills(root, trusted)
     store = TraceStore.open(data / "traces.db", redactor)
-    workspace = Workspace(root, typed_paths(typed, root))
+    workspace = Workspace(root, typed.readable_paths(task, root))
     consent = Consent(
         yes=options.yes,
         allowed=frozenset([*settings.consent.allow, *effects(options.allow)]),
@@ -129,72 +126,38 @@ def settings_for(root: Path, options: argparse.Namespace) -> tuple[config.Settin
 def effects(given: Sequence[str]) -> list[str]:
     """The effects given as --allow. Raises UsageError for one that does not exist."""
     for effect in given:
-        if not EFFECT.fullmatch(effect):
+        if not re.fullmatch(config.EFFECT, effect):
             raise UsageError(f"--allow {effect} is not an effect", "There are: shell, net:HOST.")
     return list(given)
 
 
-def typed_paths(typed: str, root: Path) -> Iterable[Path]:
-    """The paths outside the workspace that a person's own words name: readable for this run."""
-    words = re.findall(r""""([^"]+)"|'([^']+)'|(\S+)""", SAVE_TO.sub("", typed))
-    paths = (Path(next(filter(None, word))).expanduser() for word in words)
-    return [path.resolve() for path in paths if len(str(path)) < 4096 and _exists(root / path)]
-
-
-def _exists(path: Path) -> bool:
-    try:
-        return path.exists()
-    except (OSError, ValueError):
-        return False
-
-
-def read_stdin(task: str) -> str | None:
-    """What was piped in, if the task has a lone `-`; without one, standard input is left alone.
-
-    Raises:
-        InputError: nothing is piped in, or it is empty, too long, or not UTF-8.
-    """
-    if not re.search(r"(?<!\S)-(?!\S)", task):
-        return None
-    if sys.stdin is None or sys.stdin.isatty():
-        raise InputError(
-            "`-` stands for standard input, and nothing is piped in", 'E.g. cat paper.txt | apprentice "/annotate -"'
-        )
-    data = sys.stdin.buffer.read(STDIN_LIMIT + 1)
-    if len(data) > STDIN_LIMIT:
-        raise InputError(f"standard input is longer than {STDIN_LIMIT:,} bytes", "Put it into a file, or give less.")
-    if not data.strip():
-        raise InputError("standard input is empty", "Pipe the text in, or name a file.")
-    try:
-        return data.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise InputError(
-            f"standard input is not UTF-8 (byte {error.start})", "Convert it first, e.g. with iconv."
-        ) from None
-
-
-async def do(session: Session, typed: str, *, model: str, earlier: Sequence[Message] = ()) -> str:
+async def do(
+    session: Session, words: str, *, model: str, earlier: Sequence[Message] = (), by_person: bool = True
+) -> str:
     """Do a task with the skills that it activates: their pipelines in order, else the loop.
 
     Args:
         session: what the process holds.
-        typed: the person's words.
+        words: the task.
         model: the address given as --model; empty if none.
         earlier: the conversation so far, in a REPL.
+        by_person: whether a person typed the words; in others no skill and no `save to` is looked for.
     """
     from skills import registry as skills
 
-    activations, task = skills.activate(typed, session.skills)
+    activations, task = skills.activate(words, session.skills) if by_person else ([], words)
     for activation in activations:
         session.emit(Event("skill", "", {"name": activation.skill.name, "reason": activation.reason}))
     active = tuple(activation.skill for activation in activations)
     with_pipeline = [(skill, pipeline) for skill in active if (pipeline := skills.pipeline(skill))]
     said = ""
     for skill, pipeline in with_pipeline:
-        said = await pipeline(skills.Job(session, task, typed, _route(session, model, [skill]), active, earlier=said))
-    if len(with_pipeline) < len(active) or not active:
-        free = [skill for skill in active if not skills.pipeline(skill)]
-        said = await _work_freely(session, typed, task, free, model, [*earlier, *_as_context(said)])
+        said = await pipeline(skills.Job(session, task, words, _route(session, model, [skill]), active, earlier=said))
+    free = tuple(skill for skill in active if skill not in [skill for skill, _ in with_pipeline])
+    if free or not active:
+        task, target = typed.save_target(task) if by_person else (task, "")
+        job = skills.Job(session, task, words, _route(session, model, free), free)
+        said = await _work_freely(job, target, [*earlier, *_as_context(said)])
     return said
 
 
@@ -213,29 +176,37 @@ def _as_context(said: str) -> list[Message]:
     )
 
 
-async def _work_freely(
-    session: Session, typed: str, task: str, active: Sequence[Skill], model: str, earlier: Sequence[Message]
-) -> str:
-    """The ReAct loop on one task, with the bodies of the active skills as instructions."""
+async def _work_freely(job: Job, target: str, earlier: Sequence[Message]) -> str:
+    """The ReAct loop on one task, with the bodies of the active skills as instructions.
+
+    What the model could not do (not what cost too much) `models.strong` tries anew, in a run of its own.
+    """
     from agent.loop import Loop
     from agent.run import Run
     from skills import registry as skills
 
-    route = _route(session, model, active)
-    target = SAVE_TO.search(task)
-    name = next(filter(None, target.groups())) if target else ""
-    _check_target(session, name)  # before anything is asked of a model
-    wanted = SAVE_TO.sub("", task)
-    if session.stdin is not None:
-        wanted += f"\n\nStandard input:\n{session.stdin}"
+    session = job.session
+    _check_target(session, target)  # before anything is asked of a model
+    task = job.task + (f"\n\nStandard input:\n{session.stdin}" if session.stdin is not None else "")
     reader = skills.reader(session.skills)
-    offered = skills.allowed_tools(active, session.tools | {reader.name: reader})
-    names = [skill.name for skill in active]
-    schemas = [tool.schema for tool in offered.values()]
-    async with Run(session, typed, route, skills=names, tools=schemas) as run:
-        instructions = skills.instructions(active, session.skills)
-        answer = await Loop(run, route.model, offered, instructions).answer(wanted, earlier)
-    return _save(session, answer, name) if name and answer else answer
+    offered = skills.allowed_tools(job.skills, session.tools | {reader.name: reader})
+    names, schemas = [skill.name for skill in job.skills], [tool.schema for tool in offered.values()]
+    instructions = skills.instructions(job.skills, session.skills)
+
+    async def attempt(route: Route) -> tuple[Trajectory, str, bool]:
+        async with Run(session, job.typed, route, skills=names, tools=schemas) as run:
+            loop = Loop(run, route.model, offered, instructions)
+            return run.trajectory, await loop.answer(task, earlier), loop.gave_up
+
+    run, answer, gave_up = await attempt(job.route)
+    if gave_up and job.route.escalation:
+        reason = f"{job.route.model} gave up in run {run.id}: {run.reason}"
+        run, answer, _ = await attempt(Route(job.route.escalation, "escalation", reason))
+    if target and run.outcome == "success":
+        _save(session, answer, target)
+    elif target:
+        session.emit(Event("notice", "", {"text": f"nothing was saved to {target}: {run.reason}"}))
+    return answer
 
 
 def _check_target(session: Session, name: str) -> None:
@@ -252,7 +223,7 @@ def _check_target(session: Session, name: str) -> None:
         raise UsageError(f"{name} exists and is kept", "Give --overwrite to replace it, or save to another name.")
 
 
-def _save(session: Session, answer: str, name: str) -> str:
+def _save(session: Session, answer: str, name: str) -> None:
     """Write the answer where the person asked for it. Raises ApprenticeError; the answer then is on record."""
     on_record = "The answer is on record: `apprentice traces show last`."
     try:
@@ -263,7 +234,6 @@ def _save(session: Session, answer: str, name: str) -> str:
     except ToolError as error:
         raise OutputError(f"the answer could not be saved: {error.message}", on_record) from None
     session.emit(Event("notice", "", {"text": f"saved to {name}"}))
-    return answer
 
 
 def at_terminal() -> bool:
@@ -287,5 +257,8 @@ async def ask_on_terminal(question: str) -> bool:
     loop.add_reader(sys.stdin.fileno(), read)
     try:
         return (await line).strip().lower() in ("y", "yes")
+    except asyncio.CancelledError:
+        sys.stderr.write("\n")  # what comes next must not stand behind the question
+        raise
     finally:
         loop.remove_reader(sys.stdin.fileno())

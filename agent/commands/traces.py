@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import shutil
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -23,11 +24,13 @@ OUTCOMES = ("success", "failure", "unknown", "interrupted")
 
 
 def add_traces(parser: argparse.ArgumentParser) -> None:
-    parser.description = "What is on record. RUN is an id, the beginning of one, or `last`."
+    from agent.cli import positive
+
+    parser.description = "What is on record. Without an action: the newest runs. RUN is an id, its start, or `last`."
     parser.set_defaults(run=list_runs, limit=20, json=False, outcome="", skill="")
-    commands = parser.add_subparsers(metavar="list | show | search | export | delete")
+    commands = parser.add_subparsers(metavar="ACTION", title="actions")
     listing = commands.add_parser("list", help="the newest runs")
-    listing.add_argument("--limit", type=int, default=20, metavar="N")
+    listing.add_argument("--limit", type=positive, default=20, metavar="N")
     listing.add_argument("--outcome", choices=OUTCOMES, default="")
     listing.add_argument("--skill", metavar="NAME", default="")
     listing.add_argument("--json", action="store_true")
@@ -38,7 +41,7 @@ def add_traces(parser: argparse.ArgumentParser) -> None:
     show.set_defaults(run=show_run)
     search = commands.add_parser("search", help="runs whose task or messages hold a text")
     search.add_argument("text")
-    search.add_argument("--limit", type=int, default=20, metavar="N")
+    search.add_argument("--limit", type=positive, default=20, metavar="N")
     search.add_argument("--json", action="store_true")
     search.set_defaults(run=search_runs)
     export = commands.add_parser("export", help="write runs to a file")
@@ -78,13 +81,13 @@ async def export_runs(options: argparse.Namespace) -> int:
     from agent.export import export
 
     if options.path.exists() and not options.overwrite:
-        raise UsageError(f"{options.path} exists", "Give --overwrite, or another name.")
+        raise UsageError(f"{options.path} exists and is kept", "Give --overwrite to replace it, or another name.")
 
     with OpenStore() as store:
         chosen = store.runs(limit=-1, outcome=options.outcome, skill=options.skill)
         ids = [run.id for run in reversed(chosen)]
         count = export(store.each(ids) if ids else iter(()), options.format, options.path)
-    print(f"{count} runs written to {options.path} as {options.format}")
+    print(f"{_runs(count)} written to {options.path} as {options.format}")
     return 0
 
 
@@ -94,9 +97,9 @@ async def delete_runs(options: argparse.Namespace) -> int:
     with OpenStore() as store:
         ids = [resolve(store, given) for given in options.ids]
         ask = task.ask_on_terminal if task.at_terminal() else None
-        if not options.yes and not (ask and await ask(f"Delete {len(ids)} runs for good?")):
+        if not options.yes and not (ask and await ask(f"Delete {_runs(len(ids))} for good?")):
             raise UsageError("nothing was deleted", "Give --yes to delete without being asked.")
-        print(f"{store.delete(ids)} runs deleted")
+        print(f"{_runs(store.delete(ids))} deleted")
     return 0
 
 
@@ -126,26 +129,44 @@ def resolve(store: TraceStore, given: str) -> str:
     return newest[0].id
 
 
+def _runs(count: int) -> str:
+    return "1 run" if count == 1 else f"{count} runs"
+
+
 def _print_runs(runs: Sequence[RunSummary], as_json: bool) -> None:
-    for run in runs:
-        if as_json:
+    if as_json:
+        for run in runs:
             print(json.dumps(asdict(run), ensure_ascii=False))
-        else:
-            print(line(run))
-    if not runs and not as_json:
-        print("no runs")
+    else:
+        print("\n".join(table(runs, screen_width())) or "no runs")
 
 
-def line(run: RunSummary) -> str:
-    """One run in one line: id, time, outcome, seconds, model, labels, task."""
+def screen_width() -> int:
+    """Characters of a line where a person reads; unlimited in a pipe or a file."""
+    return shutil.get_terminal_size().columns if sys.stdout.isatty() else sys.maxsize
+
+
+def table(runs: Sequence[RunSummary], width: int) -> list[str]:
+    """A line a run: id, time, outcome, seconds, model, labels, task (indented if the run is a part of another).
+
+    Args:
+        runs: newest first.
+        width: the longest line, in characters; a task is cut there.
+    """
     from agent.terminal import clean
 
-    when = datetime.fromtimestamp(run.started).strftime("%Y-%m-%d %H:%M:%S")
-    outcome = run.outcome if run.ended else run.state
-    seconds = f"{run.ended - run.started:.1f}s" if run.ended else "-"
-    labels = " ".join(f"{key}={value}" for key, value in run.labels.items())
-    task = " ".join(clean(run.task).split())
-    return f"{run.id}  {when}  {outcome:<11} {seconds:>7}  {run.model:<24} {labels:<14} {task[:80]}".rstrip()
+    rows = []
+    for run in runs:
+        when = datetime.fromtimestamp(run.started).strftime("%Y-%m-%d %H:%M:%S")
+        outcome = run.outcome if run.ended else run.state
+        seconds = f"{run.ended - run.started:.1f}s" if run.ended else "-"
+        labels = " ".join(f"{key}={value}" for key, value in run.labels.items())
+        task = " ".join(clean(run.task).split())[:80]
+        part = "  " if run.parent_id else ""
+        rows.append((run.id, when, outcome, seconds.rjust(6), clean(run.model), labels, part + task))
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = ["  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True) if w).rstrip() for row in rows]
+    return [line if len(line) <= width else line[: width - 1] + "…" for line in lines]
 
 
 def render(run: Trajectory) -> str:
@@ -155,7 +176,7 @@ def render(run: Trajectory) -> str:
     route = f"{run.route.reason}" if run.route else "?"
     head = [
         f"run      {run.id}" + (f" (part of {run.parent_id})" if run.parent_id else ""),
-        f"task     {run.task}",
+        f"task     {' '.join(run.task.split())}",
         f"model    {run.model} ({route})",
         f"skills   {', '.join(run.skills) or '-'}",
         f"tools    {', '.join(tool['function']['name'] for tool in run.tools) or '-'}",
@@ -174,5 +195,8 @@ def _message(index: int, message: Message, detail: Detail) -> str:
         body.append(f"thought: {message.thought}")
     if message.content:
         body.append(message.content)
-    body += [f"→ {call.name} {call.malformed or json.dumps(call.arguments)}" for call in message.tool_calls]
+    body += [
+        f"→ {call.name} {call.malformed or json.dumps(call.arguments, ensure_ascii=False)}"
+        for call in message.tool_calls
+    ]
     return "\n".join(body)

@@ -196,7 +196,7 @@ def _blocks(message: Message) -> bytes:
     text = message.content.rstrip() if message.role == "assistant" else message.content
     blocks: list[Json] = [{"type": "text", "text": text}] if text.strip() else []
     blocks += [
-        {"type": "tool_use", "id": safe_id(call.id), "name": call.name, "input": arguments_of(call)}
+        {"type": "tool_use", "id": safe_id(call.id), "name": safe_id(call.name), "input": arguments_of(call)}
         for call in message.tool_calls
     ]
     return b",".join(map(dumps, blocks))

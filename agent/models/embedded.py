@@ -41,7 +41,7 @@ def find(settings: Settings) -> Path:
         ModelUnavailable: there is none, or the configured path leads nowhere.
     """
     if settings.models.local_path:
-        chosen = Path(settings.models.local_path).expanduser()
+        chosen = Path(os.path.expanduser(settings.models.local_path))
         if not chosen.is_file():
             raise ModelUnavailable(f"models.local_path names {chosen}, which is no file", "Correct it, or remove it.")
         return chosen

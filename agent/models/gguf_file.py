@@ -33,7 +33,7 @@ def context_length(path: Path) -> int:
         raise ModelUnavailable(
             f"the model file {path} cannot be read: {error.strerror}", "Check the path, or `apprentice doctor`."
         ) from None
-    except (struct.error, KeyError, UnicodeDecodeError, OverflowError, MemoryError):
+    except (struct.error, KeyError, ValueError, OverflowError, MemoryError):
         raise ModelUnavailable(f"the model file {path} is damaged", "Remove it and fetch it again.") from None
 
 

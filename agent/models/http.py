@@ -160,6 +160,14 @@ class Server:
                             return
                         yield self._event(data)
 
+    async def answer(self, path: str, body: bytes) -> Json:
+        """POST a request that is answered by one JSON object. Raises Failure as `events` does."""
+        with self.failures():
+            response = await self._open().post(self.url + path, content=body, headers=self.key_headers())
+            if response.status_code != 200:
+                raise self.refused(response.status_code, response.text, response.headers)
+            return dict(response.json())
+
     def _event(self, data: str) -> Json:
         event = json.loads(data)
         if not isinstance(event, dict):

@@ -9,10 +9,11 @@ from contextlib import aclosing
 from typing import TYPE_CHECKING, Any
 
 from agent.config import Settings
+from agent.errors import ModelRefused
 from agent.messages import Json, Message
 from agent.models.base import Capabilities, Delta, Reply, Template
-from agent.models.http import Server, import_httpx, key_from
-from agent.models.wire import Draft, Renderings, arguments_of
+from agent.models.http import Failure, Server, import_httpx, key_from
+from agent.models.wire import Draft, Renderings, arguments_of, dumps
 
 if TYPE_CHECKING:
     import ollama
@@ -22,6 +23,8 @@ class Ollama:
     """A model on an Ollama server.
 
     The window is set to `models.context` with every request, because Ollama's default cuts long prompts silently.
+    Under `local-only` the server is asked first whether the model is one that it passes on to another server: such a
+    model may bear any name.
 
     Args:
         name: the model's name, with its tag.
@@ -35,6 +38,7 @@ class Ollama:
         )
         self._name = name
         self._context = settings.models.context
+        self._must_stay = settings.privacy == "local-only"
         self._server = Server(
             self.address,
             settings.models.ollama_url,
@@ -82,6 +86,7 @@ class Ollama:
 
     async def close(self) -> None:
         """Close the connections."""
+        await self._server.close()
         client, self._client = self._client, None
         if client is not None:
             await client.close()  # type: ignore[no-untyped-call]
@@ -89,6 +94,7 @@ class Ollama:
     async def _attempt(
         self, messages: Sequence[Message], tools: Sequence[Json], request: Json
     ) -> AsyncGenerator[Delta | Reply, None]:
+        await self._check_stays_here()
         started = time.perf_counter()
         draft = Draft()
         last: ollama.ChatResponse | None = None
@@ -112,6 +118,14 @@ class Ollama:
             prompt_estimate=self._counts.tokens(messages, tools),
             seconds=time.perf_counter() - started,
         )
+
+    async def _check_stays_here(self) -> None:
+        if self._must_stay:
+            shown = await self._server.answer("/api/show", dumps({"model": self._name}))
+            if host := shown.get("remote_host"):
+                message = f"{self.address} runs at {host}, and privacy is local-only"
+                raise Failure(ModelRefused(message, "Give --model with a local one, or change `privacy`."))
+            self._must_stay = False
 
     async def _parts(self, messages: Sequence[Message], request: Json) -> AsyncGenerator[ollama.ChatResponse, None]:
         """What the server sends, with every failure as http.Failure."""

@@ -17,7 +17,7 @@ from agent.errors import ModelRefused
 from agent.messages import Json, Message
 from agent.models.base import Capabilities, Delta, Reply, Template
 from agent.models.http import Failure, Server, key_from, without_user
-from agent.models.wire import Draft, FinishReason, Renderings, arguments_of, dumps
+from agent.models.wire import Draft, FinishReason, Renderings, arguments_of, dumps, safe_id
 
 KEY = "OPENAI_API_KEY"
 SERVER_KEY = "APPRENTICE_SERVER_KEY"
@@ -188,7 +188,7 @@ def _render(message: Message) -> bytes:
             {
                 "id": call.id,
                 "type": "function",
-                "function": {"name": call.name, "arguments": json.dumps(arguments_of(call))},
+                "function": {"name": safe_id(call.name), "arguments": json.dumps(arguments_of(call))},
             }
             for call in message.tool_calls
         ]

@@ -168,5 +168,5 @@ class Draft:
 
 
 def safe_id(identity: str) -> str:
-    """A call's id in the letters that every server accepts."""
+    """A call's id, or the name that a model called, in the letters that every server accepts in a history."""
     return re.sub(r"[^A-Za-z0-9_-]", "_", identity) or "call"

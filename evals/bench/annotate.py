@@ -65,7 +65,8 @@ def measure(options: argparse.Namespace, number: int) -> dict[str, float]:
     started = time.perf_counter()
     process = subprocess.Popen([*command, "--rows", str(options.rows)], env=environment, stdout=subprocess.PIPE)
     assert process.stdout is not None
-    said = process.stdout.read()
+    with process.stdout as output:
+        said = output.read()
     _, status, usage = os.wait4(process.pid, 0)
     process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode:
@@ -93,10 +94,9 @@ async def child(row: dict[str, Any]) -> None:
     made = module.template
 
     def as_long(given: framework.Framework, *rest: Any, **more: Any) -> Sequence[Fixed | Hole]:
-        open_moves = tuple(
-            replace(move, min_words=OPEN_WORDS, max_words=OPEN_WORDS, required=True) for move in given.moves
-        )
-        pieces = made(replace(given, moves=open_moves), *rest, **more)
+        held_open = {"min_words": OPEN_WORDS, "max_words": OPEN_WORDS, "required": True}
+        open_moves = tuple(move.model_copy(update=held_open) for move in given.moves)
+        pieces = made(given.model_copy(update={"moves": open_moves}), *rest, **more)
         left = iter(lengths)
         return [replace(piece, max_tokens=next(left)) if isinstance(piece, Hole) else piece for piece in pieces]
 

@@ -107,7 +107,10 @@ async def annotate(
         best = await _try_all(work, job.route.model, job.route.escalation)
         broken = {finding.move for finding in best.findings}
         score = 0.0 if "" in broken else 1 - len(broken & set(framework.keys)) / len(framework.keys)
-        reason = "; ".join(["answer", *told(best.findings)] if best.valid else told(best.findings))
+        said = "; ".join(told(best.findings))
+        about = f"about {len(broken - {''})} of {len(framework.keys)} moves" if broken - {""} else "about the reply"
+        doubts = f"; doubts {about}: {said}" if said else ""
+        reason = f"answer{doubts}" if best.valid else said
         run.finish("success" if best.valid else "failure", reason, score)
         annotation = _in_order(best.found, framework)
         return Annotated(annotation, best.valid, tuple(best.findings), _served(best.reply), run.id, work.count)

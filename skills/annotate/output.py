@@ -95,7 +95,7 @@ def _explanation(paper: Paper, answer: Answer, framework: Framework) -> str:
 
 def _markdown(paper: Paper, answer: Answer, notes: str) -> str:
     lines = [f"# {paper.title or paper.source}", "", f"Source: {paper.source}", ""]
-    for move, text in answer.annotation.items():
+    for move, text in answer.annotation.items() if any(answer.annotation.values()) else ():
         lines += [f"**{move.replace('_', ' ').capitalize()}.** {text}", ""]
     if notes:
         lines += [notes.strip(), ""]

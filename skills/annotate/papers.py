@@ -241,12 +241,14 @@ def _add_row(reading: Reading, where: str, abstract: Any, row: dict[str, Any]) -
 
 
 def _files(folder: Path) -> Iterator[Path]:
-    """The files of a folder that may hold papers, sorted; hidden ones and links to folders are not followed."""
-    found = []
+    """The files of a folder that may hold papers, sorted. Hidden ones, links to folders, and links that lead out of the
+    folder are left out: the person named this folder, and who filled it may be somebody else.
+    """
+    found, root = [], os.path.realpath(folder)
     for here, folders, names in os.walk(folder):
         folders[:] = [name for name in folders if not name.startswith(".") and name not in SKIPPED_FOLDERS]
         found += [Path(here, name) for name in names if name.lower().endswith(PAPER_SUFFIXES) and name[0] != "."]
-    yield from sorted(found)
+    yield from sorted(path for path in found if Path(os.path.realpath(path)).is_relative_to(root))
 
 
 def _decode(data: bytes, name: str) -> str:

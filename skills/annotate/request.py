@@ -6,6 +6,7 @@ Only what the user typed is parsed here; what was piped in is paper text and not
 from __future__ import annotations
 
 import difflib
+import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -161,6 +162,8 @@ def _sources(rest: str, folders: Sequence[Path], *, piped: bool) -> list[Source]
         return [source for source in found if source]
     if words and all(source or _looks_like_path(word) for word, source in zip(words, found, strict=True)):
         raise _no_such_file(next(w for w, s in zip(words, found, strict=True) if not s), folders)
+    if len(words) == 1 and "." in words[0] and _near(words[0], folders, cutoff=0.8):
+        raise _no_such_file(words[0], folders)
     if _is_abstract(rest):
         return [Source("text", rest)]
     for word, source in zip(words, found, strict=True):
@@ -188,7 +191,7 @@ def _existing(word: str, folders: Sequence[Path]) -> Source | None:
     """The file or folder of this name: in the workspace, else in the folder where the command was typed."""
     for folder in folders:
         try:
-            path = (folder / Path(word).expanduser()).resolve()
+            path = (folder / os.path.expanduser(word)).resolve()
             if path.exists():
                 return Source("folder" if path.is_dir() else "file", str(path))
         except (OSError, RuntimeError, ValueError):  # a name that is too long, or holds a NUL
@@ -209,14 +212,22 @@ def _surely_source(word: str, source: Source) -> bool:
 
 
 def _no_such_file(word: str, folders: Sequence[Path]) -> InputError:
-    path = folders[0] / Path(word).expanduser()
+    folder = (folders[0] / os.path.expanduser(word)).parent
+    if not folder.is_dir():
+        return InputError(f"there is no file {word}: the folder {folder} does not exist")
+    near = _near(word, folders, cutoff=0.65)
+    return InputError(f"there is no file {word}", f"Did you mean {near!r}?" if near else f"I looked in {folder}.")
+
+
+def _near(word: str, folders: Sequence[Path], cutoff: float) -> str:
+    """The name most like a path's, in the folder that the path names; empty if none is as like as `cutoff`, 0 to 1."""
+    path = folders[0] / os.path.expanduser(word)
     try:
         names = sorted(entry.name for entry in path.parent.iterdir())
     except OSError:
-        return InputError(f"there is no file {word}: the folder {path.parent} does not exist")
-    near = difflib.get_close_matches(path.name, names, n=1, cutoff=0.5)
-    hint = f"Did you mean {str(Path(word).with_name(near[0]))!r}?" if near else f"I looked in {path.parent}."
-    return InputError(f"there is no file {word}", hint)
+        return ""
+    near = difflib.get_close_matches(path.name, names, n=1, cutoff=cutoff)
+    return str(Path(word).with_name(near[0])) if near else ""
 
 
 def _is_abstract(text: str) -> bool:

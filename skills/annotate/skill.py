@@ -104,11 +104,12 @@ async def _by_id(job: Job, number: str) -> Paper:
 async def _about(job: Job, request: Request, subject: str) -> Reading:
     session = job.session
     reading = await asyncio.to_thread(topic.local, subject, session.workspace.root, _ours(request))
-    unread = f" ({len(reading.skipped)} other files hold no paper)" if reading.skipped else ""
+    skipped = len(reading.skipped)
+    unread = f" ({skipped} other file{'s hold' if skipped > 1 else ' holds'} no paper)" if skipped else ""
     if reading.papers:
         _notice(job, f"{_papers(len(reading.papers))} of the workspace fit {subject!r}{unread}")
         return Reading(reading.papers)
-    _notice(job, f"no paper of the workspace is about {subject!r}{unread}; arXiv is searched")
+    _notice(job, f"no paper of the workspace is about {subject!r}{unread}; next is arXiv")
     return Reading(await topic.from_arxiv(subject, session))
 
 
@@ -150,7 +151,7 @@ class _Work:
                 raise
             answer = await self._deliver(partial)
             valid = all(self.done[done].valid for done in self.keys)
-            parent.finish("success" if valid else "failure", self._summary())
+            parent.finish("success" if valid else "failure", f"answer; {self._checks()}" if valid else self._checks())
             return answer
 
     async def _all(self, parent: Run, partial: Partial | None) -> None:
@@ -169,7 +170,7 @@ class _Work:
         """The task ends early: show what is finished, or say where it is kept."""
         if self.done and partial:
             parent.emit(
-                "notice", text=f"finished papers ({len(self.done)}) are kept in {partial.path}; repeat to go on"
+                "notice", text=f"finished papers ({len(self.done)}) are kept in {partial.path}; repeat the command to go on"
             )
         elif self.done:
             self._show()
@@ -206,14 +207,20 @@ class _Work:
         return self._summary() if partial else self._rendered().rstrip("\n")
 
     def _summary(self) -> str:
-        count, answers = len(self.keys), [self.done[done] for done in self.keys]
-        invalid = sum(not answer.valid for answer in answers)
         where = f", saved to {self.request.save_to}" if self.request.save_to else ""
+        skipped = len(self.reading.skipped)
+        left_out = f" {skipped} input{'s were' if skipped > 1 else ' was'} left out." if skipped else ""
+        return f"{_papers(len(self.keys))} annotated{where}; {self._checks()}.{left_out}"
+
+    def _checks(self) -> str:
+        """How many annotations are valid, and of how many the validators doubt the content."""
+        answers = [self.done[done] for done in self.keys]
+        invalid = sum(not answer.valid for answer in answers)
         doubtful = sum(answer.valid and bool(answer.validators) for answer in answers)
-        checks = [f"{invalid} not valid"] if invalid else ["all valid"]
-        checks += [f"validators doubt {doubtful}"] if doubtful else []
-        left_out = f" {len(self.reading.skipped)} inputs were left out." if self.reading.skipped else ""
-        return f"{_papers(count)} annotated{where}; {', '.join(checks)}.{left_out}"
+        if len(answers) == 1:
+            return "not valid" if invalid else "valid, with doubts" if doubtful else "valid"
+        said = f"{invalid} not valid" if invalid else "all valid"
+        return f"{said}, {doubtful} with doubts" if doubtful else said
 
     def _incomplete(self, finished: int) -> ModelError:
         named = "; ".join(self.failed[:5]) + (f"; and {len(self.failed) - 5} more" if len(self.failed) > 5 else "")

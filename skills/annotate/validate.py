@@ -106,16 +106,19 @@ def check(annotation: Mapping[str, Any], abstract: str, framework: Framework) ->
 
 
 def told(findings: Sequence[Finding]) -> list[str]:
-    """What people read: one sentence for all moves with unsupported words, one for a move that repeats others."""
+    """What people read: one sentence for all moves with unsupported words, one for all that repeat the same move."""
     weak = [finding.move for finding in findings if finding.rule == "support"]
     sentences = [f"too many words of {_listed(weak)} are not the abstract's"] if weak else []
-    alike: dict[str, str] = {}
+    first: dict[str, str] = {}
     for finding in findings:
         if finding.rule == "alike":
-            alike.setdefault(finding.move, finding.message)
+            first.setdefault(finding.move, finding.message.rpartition(" ")[2])
         elif finding.rule != "support":
             sentences.append(finding.message)
-    return sentences + list(alike.values())
+    for repeated in dict.fromkeys(first.values()):
+        moves = [move for move, earlier in first.items() if earlier == repeated]
+        sentences.append(f"{_listed(moves)} {'repeat' if len(moves) > 1 else 'repeats'} {repeated}")
+    return sentences
 
 
 def _listed(names: Sequence[str]) -> str:

@@ -45,6 +45,17 @@ def test_lines_are_answered_and_the_conversation_is_kept(workspace: Path) -> Non
     assert said == ["one", "The first answer.", "two", "The second answer."]
 
 
+def test_the_first_line_says_which_model_answers(workspace: Path) -> None:
+    with Terminal("chat", "--model", "local", cwd=workspace) as terminal:
+        terminal.expect("Apprentice with local. /help")
+        terminal.expect(">")
+        leave(terminal)
+    with Terminal("chat", cwd=workspace) as terminal:
+        terminal.expect("Apprentice without a model: restart with --model ADDRESS, or set models.default.")
+        terminal.expect(">")
+        leave(terminal)
+
+
 def test_ctrl_d_leaves(workspace: Path) -> None:
     with chat(workspace) as terminal:
         leave(terminal)
@@ -135,6 +146,7 @@ def test_ctrl_c_at_a_question_stops_the_step(workspace: Path) -> None:
         terminal.type("run it" + ENTER)
         terminal.expect("[y/N]")
         terminal.type(CTRL_C)
+        terminal.expect("\n■ interrupted")
         terminal.expect("stopped; what was done is on record")
         say(terminal, "and now?")
         leave(terminal)
@@ -150,7 +162,7 @@ def test_runs_are_labelled_and_shown(workspace: Path) -> None:
         terminal.type("/trace" + ENTER)
         terminal.expect("outcome  success: answer")
         terminal.type("/nonsense" + ENTER)
-        terminal.expect("there is no skill /nonsense")
+        terminal.expect("there is no skill /nonsense\r\n  `apprentice skills` lists them")
         terminal.type("/quit" + ENTER)
         assert terminal.wait() == 0
     assert record().labels == {"verdict": "good"}

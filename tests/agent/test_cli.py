@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
+import signal
 import subprocess
 import sys
+import termios
+import time
 from pathlib import Path
 
 import pytest
+
+import agent
+from agent.commands import traces
+from agent.messages import Usage
+from agent.traces import RunSummary
+from tests.program import hear_interrupts
 
 ROOT = Path(__file__).resolve().parents[2]
 AGENT = [sys.executable, str(ROOT / "agent.py")]
@@ -238,13 +248,12 @@ def test_trust_is_not_given_without_a_person(workspace: Path) -> None:
 
 def test_a_repl_reads_lines_and_keeps_the_conversation(workspace: Path) -> None:
     address = script(workspace, [{"content": "one"}, {"content": "two"}])
-    lines = b"first\n/good\nsecond\n/trace\n/new\n/nonsense\n/help\n/quit\nnever\n"
+    lines = b"first\n/good\nsecond\n/trace\n/new\n/help\n/quit\nnever\n"
     done = run("chat", "--model", address, "--quiet", cwd=workspace, stdin=lines)
     assert done.returncode == 0
     assert "is labelled good" in done.stdout
     assert "one" in done.stdout
     assert "two" in done.stdout
-    assert "there is no skill /nonsense" in done.stdout
     second = json.loads(run("traces", "show", "last", "--json", cwd=workspace).stdout)
     assert [message["content"] for message in second["messages"][1:]] == ["first", "one", "second", "two"]
 
@@ -253,3 +262,154 @@ def test_labels_need_a_run(workspace: Path) -> None:
     done = run("chat", cwd=workspace, stdin=b"/good\n/trace\n")
     assert "no run to label" in done.stdout
     assert "no run to show" in done.stdout
+
+
+def test_lines_that_are_piped_into_the_repl_start_no_skill_save_nothing_and_open_no_path(
+    workspace: Path, tmp_path: Path
+) -> None:
+    secret = tmp_path / "secret.txt"
+    secret.write_text("what nobody may read")
+    reads = {"tool_calls": [{"name": "read_file", "arguments": {"path": str(secret)}}]}
+    address = script(workspace, [reads, {"content": "one"}, {"content": "two"}])
+    lines = f"look at {secret}\n/annotate {secret} save to out.md\n".encode()
+    done = run("chat", "--model", address, "--quiet", "--yes", cwd=workspace, stdin=lines)
+    assert done.stdout.splitlines() == ["one", "two"]
+    assert not (workspace / "out.md").exists()
+    assert "outside the workspace" in run("traces", "show", first(workspace), cwd=workspace).stdout
+    last = json.loads(run("traces", "show", "last", "--json", cwd=workspace).stdout)
+    assert (last["skills"], last["messages"][-2]["content"]) == ([], f"/annotate {secret} save to out.md")
+
+
+def first(workspace: Path) -> str:
+    """The oldest run on record."""
+    id: str = json.loads(run("traces", "list", "--json", cwd=workspace).stdout.splitlines()[-1])["id"]
+    return id
+
+
+def test_a_question_that_ends_like_a_wish_to_save_is_left_whole(workspace: Path) -> None:
+    address = script(workspace, [{"content": "Nothing."}])
+    assert run("what does this save to disk", "--model", address, cwd=workspace).returncode == 0
+    shown = json.loads(run("traces", "show", "last", "--json", cwd=workspace).stdout)
+    assert shown["messages"][1]["content"] == "what does this save to disk"
+    assert not (workspace / "disk").exists()
+
+
+def test_an_answer_that_was_cut_is_shown_and_not_saved(workspace: Path) -> None:
+    address = script(workspace, [{"content": "one two three"}])
+    limit = {"APPRENTICE_MODELS__MAX_TOKENS": "2"}
+    done = run("say it save to out.txt", "--model", address, cwd=workspace, **limit)
+    assert (done.returncode, done.stdout) == (1, "one two \n")
+    assert "nothing was saved to out.txt: the answer was cut at its token limit" in done.stderr
+    assert not (workspace / "out.txt").exists()
+
+
+@pytest.mark.parametrize("task", ["what is 3 - 2", "what does ~approx mean", "~nobody-here/a.txt and 10 / 2"])
+def test_words_that_only_look_like_commands_are_words(workspace: Path, task: str) -> None:
+    address = script(workspace, [{"content": "Fine."}])
+    done = run(task, "--model", address, cwd=workspace)
+    assert (done.returncode, done.stdout) == (0, "Fine.\n"), done.stderr
+
+
+def test_an_error_cannot_steer_the_terminal(workspace: Path) -> None:
+    address = script(workspace, [{"error": "fell over\x1b]0;owned\x07\x1b[2J"}])
+    done = run("x", "--model", address, "--quiet", cwd=workspace)
+    assert done.returncode == 4
+    assert "fell over" in done.stderr
+    assert "\x1b" not in done.stderr
+
+
+def test_a_dash_that_waits_for_input_for_ever_can_be_interrupted(workspace: Path) -> None:
+    reading, writing = os.pipe()
+    command = [sys.executable, str(ROOT / "agent.py"), "what is this: -", "--model", "local"]
+    with subprocess.Popen(
+        command, cwd=workspace, stdin=reading, stderr=subprocess.PIPE, preexec_fn=hear_interrupts
+    ) as child:
+        os.write(writing, b"some words, and never an end")
+        while fcntl.ioctl(reading, termios.FIONREAD, b"\0" * 4) != b"\0" * 4:  # until they are read
+            time.sleep(0.02)
+        child.send_signal(signal.SIGINT)
+        assert child.wait(5) == 130
+        assert child.stderr is not None
+        assert b"interrupted" in child.stderr.read()
+    os.close(reading)
+    os.close(writing)
+
+
+@pytest.mark.parametrize(
+    ("typed", "said", "hint"),
+    [
+        (["doctr"], "there is no command 'doctr'", "Did you mean `apprentice doctor`?"),
+        (["trace", "list"], "there is no command 'trace'", "Did you mean `apprentice traces list`?"),
+        (["which", "files?"], "a task is one argument", 'Put it in quotes: apprentice "which files?"'),
+        (["x", "--modle", "local"], "there is no option --modle", "Did you mean --model?"),
+        (["skills", "--jsn"], "there is no option --jsn", "Did you mean --json?"),
+        (["skills", "more"], "'more' is more than this command takes", "`apprentice skills --help` shows"),
+        (["config", "sett", "a", "b"], "apprentice config has no action 'sett'", "There are: list, set, path"),
+        (["config", "set", "a"], "the following arguments are required: VALUE", "`apprentice config set --help`"),
+        (["x", "--max-steps", "0"], "--max-steps: '0' is not a whole number from 1", "`apprentice --help`"),
+        (["traces", "list", "--limit", "-3"], "--limit: '-3' is not a whole number from 1", "`apprentice traces list"),
+        (["x", "--format", "xml"], "--format: invalid choice: 'xml'", "`apprentice --help`"),
+    ],
+)
+def test_a_mistyped_command_line_is_answered_with_what_was_meant(
+    typed: list[str], said: str, hint: str, workspace: Path
+) -> None:
+    done = run(*typed, cwd=workspace)
+    assert (done.returncode, done.stdout) == (2, "")
+    first, second = done.stderr.splitlines()
+    assert first.startswith(f"error: {said}")
+    assert second.startswith(f"  {hint}")
+    event = json.loads(run(*typed, "--json", cwd=workspace).stdout)
+    assert (event["event"], event["kind"]) == ("error", "UsageError")
+
+
+def test_the_version_is_told(workspace: Path) -> None:
+    assert run("--version", cwd=workspace).stdout == f"apprentice {agent.__version__}\n"
+
+
+def test_help_is_a_word_too(workspace: Path) -> None:
+    assert run("help", cwd=workspace).stdout == run("--help", cwd=workspace).stdout
+
+
+def test_route_names_the_skill_even_if_no_model_is_set(workspace: Path) -> None:
+    done = run("route", "/summarize a.txt", cwd=workspace)
+    assert (done.returncode, done.stdout) == (2, "skill       summarize: you typed /summarize\n")
+    assert "error: no model is set for this task" in done.stderr
+
+
+def test_settings_show_their_default_only_if_changed(workspace: Path) -> None:
+    shown = run("config", cwd=workspace, APPRENTICE_BUDGET__STEPS="7").stdout.splitlines()
+    assert "budget.steps = 7 (default 20)" in shown
+    assert "budget.seconds = 1800" in shown
+    assert "" not in shown
+
+
+def test_runs_are_listed_in_columns_that_fit_the_screen(workspace: Path) -> None:
+    def summary(task: str, model: str, parent: str = "") -> RunSummary:
+        usage, begun = Usage(), 1_700_000_000.0
+        return RunSummary(
+            "0123456789ab", parent, task, [], model, "success", "answer", None, {}, usage, begun, begun + 2, 1, "", ""
+        )
+
+    rows = [summary("/annotate a.txt", "local", "ba9876543210"), summary("a task\nof two lines", "ollama:qwen3:8b")]
+    first, second = (line.split("  success ")[1] for line in traces.table(rows, 200))
+    assert first == "   2.0s  local              /annotate a.txt"
+    assert second == "   2.0s  ollama:qwen3:8b  a task of two lines"
+    narrow = traces.table(rows, 60)
+    assert {len(line) for line in narrow} == {60}
+    assert all(line.endswith("…") for line in narrow)
+    assert traces.table([], 60) == []
+
+
+@pytest.mark.parametrize(("count", "said"), [(1, "1 run written"), (2, "2 runs written")])
+def test_one_run_is_not_runs(count: int, said: str, workspace: Path, model: str) -> None:
+    for _ in range(count):
+        run("what does a.txt say?", "--model", model, cwd=workspace)
+    assert run("traces", "export", "out.jsonl", cwd=workspace).stdout.startswith(said)
+
+
+def test_a_refused_call_is_told_in_two_sentences(workspace: Path) -> None:
+    replies = [{"tool_calls": [{"name": "run_shell", "arguments": {"command": "ls"}}]}, {"content": "no"}]
+    done = run("list", "--model", script(workspace, replies), cwd=workspace)
+    assert "✗ run_shell: not allowed: run 'ls' in" in done.stderr
+    assert ". To allow it, give --allow shell. ·" in done.stderr

@@ -276,3 +276,9 @@ def test_settings_are_not_shared_between_loads(workspace: Path) -> None:
     first = settings(workspace)
     first.consent.allow.append("shell")
     assert settings(workspace).consent.allow == Settings().consent.allow == []
+
+
+@pytest.mark.parametrize("effect", ["shel", "write", "net:", "net:example.org:8080"])
+def test_an_effect_that_does_not_exist_cannot_be_allowed(workspace: Path, effect: str) -> None:
+    with pytest.raises(ConfigError, match=r"consent\.allow"):
+        config.load(workspace, trusted=False, flags={"consent.allow": [effect]})

@@ -10,10 +10,12 @@ from typing import Any
 
 import pytest
 
+from agent.commands.task import do
 from agent.errors import ModelError
 from agent.loop import Loop
 from agent.messages import Json, Message, Route, Trajectory
 from agent.models.base import Capabilities
+from agent.models.scripted import Scripted
 from agent.run import Run
 from tools.registry import Tool, ToolContext, tool
 
@@ -312,3 +314,62 @@ def test_events_are_plain_json(bench: Make) -> None:
         "end",
     ]
     json.dumps([event.data for event in made.events])
+
+
+@pytest.mark.parametrize(
+    ("reply", "settings", "said", "why"),
+    [
+        ({"content": "one two three"}, {"models": {"max_tokens": 2}}, "one two ", "cut at its token limit"),
+        ({"content": "", "thought": "Hm."}, {}, "", "empty"),
+    ],
+    ids=["cut", "empty"],
+)
+def test_an_answer_that_is_cut_or_empty_is_no_success(
+    bench: Make, reply: Json, settings: Json, said: str, why: str
+) -> None:
+    answer, run = work(bench([reply], settings=settings))
+    assert (answer, run.outcome) == (said, "failure")
+    assert why in run.reason
+
+
+@pytest.mark.parametrize(
+    "replies", [[{"content": "late", "delay": 20}], [calling("nap", seconds=20), ANSWER]], ids=["reply", "tool"]
+)
+def test_the_time_budget_also_ends_a_step_that_is_going_on(bench: Make, replies: list[Json]) -> None:
+    started = time.perf_counter()
+    answer, run = work(bench(replies, settings={"budget": {"seconds": 0.3}}), tools={"nap": nap})
+    assert time.perf_counter() - started < 3
+    assert (answer, run.outcome) == ("", "failure")
+    assert run.reason.endswith("(budget.seconds)")
+
+
+def test_a_stronger_model_takes_over_what_the_first_could_not_write_as_calls(bench: Make) -> None:
+    made = bench([calling("list_files")] * 3, settings={"models": {"default": "scripted", "strong": "strong"}})
+    made.session.models["strong"] = Scripted([{"content": "done"}], address="strong")
+    assert asyncio.run(do(made.session, "do it", model="")) == "done"
+    weak, strong = reversed(made.session.store.runs())
+    assert (weak.outcome, strong.outcome, strong.model) == ("failure", "success", "strong")
+    route = made.session.store.get(strong.id).route
+    assert (route.rule, route.reason) == ("escalation", f"scripted gave up in run {weak.id}: {weak.reason}")
+    assert [data["model"] for data in made.of("run")] == ["scripted", "strong"]
+
+
+def test_a_budget_that_is_spent_is_not_spent_again_by_a_stronger_model(bench: Make) -> None:
+    settings = {"models": {"default": "scripted", "strong": "strong"}, "budget": {"steps": 1}}
+    made = bench([calling("list_files")], settings=settings)
+    made.session.models["strong"] = Scripted([ANSWER], address="strong")
+    assert asyncio.run(do(made.session, "do it", model="")) == ""
+    assert made.session.store.count() == 1
+
+
+@tool(effect="read")
+async def number(context: ToolContext) -> str:
+    """Answer with what is no text."""
+    return 42  # type: ignore[return-value]
+
+
+def test_a_tool_that_answers_with_no_text_is_an_observation_too(bench: Make) -> None:
+    _, run = work(bench([calling("number"), ANSWER]), tools={"number": number})
+    assert run.messages[3].is_error
+    assert run.messages[3].content == "number answered with int, and a tool answers with text"
+    assert run.outcome == "success"

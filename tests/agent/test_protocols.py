@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -157,3 +158,12 @@ def test_a_person_sees_a_react_answer_without_its_keyword() -> None:
 def test_native_text_is_shown_as_it_is() -> None:
     delta = Delta("Answer: x")
     assert protocols.Visible(protocols.Native())(delta) is delta
+
+
+@pytest.mark.parametrize("name", ["json", "text"])
+def test_every_call_of_an_earlier_turn_is_shown(name: str) -> None:
+    protocol = protocols.choose(name, Capabilities(json_schema=True))
+    other = ToolCall("call_2", "write_file", {"path": "other.txt"})
+    shown = protocol.render(replace(CALL, tool_calls=(*CALL.tool_calls, other))).content
+    assert shown.startswith(protocol.render(CALL).content + "\n")
+    assert "other.txt" in shown

@@ -35,6 +35,15 @@ def test_an_address_opens_its_backend_and_contacts_nothing(address: str, kind: s
     assert (type(model).__name__, model.address) == (kind, address)
 
 
+@pytest.mark.parametrize(
+    ("typed", "meant"), [("ollma:qwen3:8b", "ollama:qwen3:8b"), ("antropic:claude", "anthropic:claude")]
+)
+def test_a_misspelt_address_is_answered_with_the_nearest(typed: str, meant: str) -> None:
+    with pytest.raises(UsageError) as raised:
+        registry.open_model(typed, Settings())
+    assert raised.value.hint.startswith(f"Did you mean {meant}? Addresses: local, ")
+
+
 def test_a_gguf_that_is_not_there_is_told_at_once() -> None:
     with pytest.raises(ModelUnavailable, match=r"somewhere\.gguf cannot be read"):
         registry.open_model("gguf:somewhere.gguf", Settings())
@@ -97,3 +106,20 @@ def test_a_shipped_specialist_is_version_0_until_another_is_promoted(
     found = registry.promoted("tester", Settings())
     assert found is not None
     assert (found.version, found.folder) == ("0", shipped)
+
+
+@pytest.mark.parametrize("address", ["openai@http://[bad:NAME", "openai@http://[::1:NAME"])
+def test_an_address_that_is_no_url_is_told(address: str) -> None:
+    with pytest.raises(UsageError, match="lacks a model's name or a URL"):
+        registry.open_model(address, Settings())
+
+
+@pytest.mark.parametrize("address", ["gguf:~nobody-here/x.gguf", "scripted:~nobody-here/x.jsonl"])
+def test_the_home_of_somebody_who_is_not_there_is_no_crash(address: str) -> None:
+    with pytest.raises(ModelUnavailable, match="cannot be read"):
+        registry.open_model(address, Settings())
+
+
+@pytest.mark.parametrize("name", ["gpt-oss:120b-cloud", "glm:cloud", "GLM:Cloud", "gpt-oss:120B-CLOUD"])
+def test_a_model_that_ollama_serves_from_its_cloud_is_not_local(name: str) -> None:
+    assert not registry.is_local(f"ollama:{name}", Settings())

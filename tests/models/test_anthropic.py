@@ -188,3 +188,8 @@ def test_what_the_model_can_do() -> None:
     assert model.capabilities.context_length == CONTEXT
     assert repr(model) == "Anthropic('anthropic:m')"
     assert asyncio.run(model.count_tokens(ASK, [TOOL])) > asyncio.run(model.count_tokens(ASK)) > 5
+
+
+def test_a_name_that_the_server_refuses_is_sent_back_in_letters_that_it_accepts(server: AnthropicServer) -> None:
+    ask(open_model(server.url), [*ASK, Message("assistant", "", tool_calls=(ToolCall("c1", "functions.add", {}),))])
+    assert server.requests[0].body["messages"][1]["content"][0]["name"] == "functions_add"

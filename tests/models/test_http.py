@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from agent import registry
 from agent.config import Settings
 from agent.errors import ContextOverflow, ModelCut, ModelError, ModelRefused, ModelUnavailable
 from agent.messages import Message
@@ -476,3 +477,30 @@ def test_httpx_is_imported_without_its_command_line() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize(
+    ("url", "here"),
+    [
+        ("http://127.0.0.1:8000/v1", True),
+        ("http://127.8.9.10", True),
+        ("http://localhost:11434", True),
+        ("http://LOCALHOST", True),
+        ("http://[::1]:8000", True),
+        ("127.0.0.1:11434", True),
+        ("http://127.example.org/v1", False),
+        ("http://127.0.0.1.example.org", False),
+        ("http://localhost.example.org", False),
+        ("http://127.0.0.1@example.org/", False),
+        ("http://0.0.0.0:8000", False),
+        ("http://10.0.0.7", False),
+        ("http://[::1", False),
+        ("", False),
+    ],
+)
+def test_only_an_address_of_this_machine_is_loopback(url: str, here: bool) -> None:
+    """On it hangs whether a task may be sent there under local-only, and whether a proxy is used."""
+    assert http.is_loopback(url) == here
+    if url.startswith("http") and here:
+        assert registry.is_local(f"openai@{url}:m", Settings())
+    assert registry.is_local("ollama:m", Settings.model_validate({"models": {"ollama_url": url}})) == here

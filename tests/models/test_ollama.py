@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from agent.config import Settings
-from agent.errors import ModelUnavailable
+from agent.errors import ModelRefused, ModelUnavailable
 from agent.messages import Json, Message, ToolCall
 from agent.models.base import Delta, Reply
 from agent.models.ollama import Ollama
@@ -129,3 +129,21 @@ def test_what_the_model_can_do() -> None:
     assert model.capabilities.context_length == 4096
     assert repr(model) == "Ollama('ollama:m')"
     assert asyncio.run(model.count_tokens(ASK, [TOOL])) > asyncio.run(model.count_tokens(ASK)) > 5
+
+
+def private(url: str) -> Ollama:
+    return Ollama("m", Settings.model_validate({"privacy": "local-only", "models": {"ollama_url": url}}))
+
+
+def test_local_only_refuses_a_model_that_the_server_runs_elsewhere_before_it_is_sent_anything(
+    server: OllamaServer,
+) -> None:
+    server.remote_host = "https://ollama.com:443"
+    with pytest.raises(ModelRefused, match=r"ollama:m runs at https://ollama\.com:443, and privacy is local-only"):
+        ask(private(server.url))
+    assert server.requests == []
+
+
+def test_local_only_asks_a_model_that_runs_here(server: OllamaServer) -> None:
+    server.script(Say("4"))
+    assert ask(private(server.url)).message.content == "4"

@@ -326,3 +326,12 @@ def test_equal_messages_are_told_apart_and_forgetting_changes_nothing(monkeypatc
     renderings = wire.Renderings(lambda message: wire.dumps(message.content))
     for number in range(20):  # each message may get the memory, and so the id, of one before it
         assert renderings.rendered([Message("user", str(number))]) == [wire.dumps(str(number))]
+
+
+def test_a_name_that_no_server_accepts_is_sent_back_in_letters_that_it_does(
+    server: OpenAIServer, model: OpenAI
+) -> None:
+    calls = (ToolCall("c1", "functions.add numbers", {}), ToolCall("c2", "", {}))
+    ask(model, [*ASK, Message("assistant", "", tool_calls=calls)])
+    sent = server.requests[0].body["messages"][2]["tool_calls"]
+    assert [call["function"]["name"] for call in sent] == ["functions_add_numbers", "call"]

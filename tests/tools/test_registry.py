@@ -281,3 +281,18 @@ def test_loading_the_tools_imports_nothing_slow() -> None:
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     slow = {"httpx", "httpcore", "bs4", "xml.etree.ElementTree", "rich", "llama_cpp", "numpy"}
     assert set(done.stdout.split()) & slow == set()
+
+
+@tool(effect="read")
+async def much(context: ToolContext) -> str:
+    """Say much."""
+    return "".join(f"line {number}\n" for number in range(1000))
+
+
+def test_a_long_answer_of_anybodys_tool_is_cut_and_kept_in_a_file(make_context: MakeContext) -> None:
+    context = make_context(output_limit=400)
+    said = asyncio.run(call(much, context, {}))
+    assert len(said) < 800
+    assert said.startswith("line 0\n")
+    (kept,) = context.outputs.iterdir()
+    assert kept.read_text().endswith("line 999\n")

@@ -225,3 +225,11 @@ def test_no_descriptor_is_left_open(context: ToolContext) -> None:
     for command in ("true", "sleep 9", "yes | head -c 100000"):
         run(context, command, timeout=0.2)
     assert len(os.listdir("/proc/self/fd")) <= before
+
+
+def test_a_time_out_that_is_no_number_does_not_lift_the_limit(make_context: MakeContext) -> None:
+    context = make_context(allowed={"shell"}, shell_timeout=0.3)
+    started = time.monotonic()
+    said = run(context, "sleep 5", timeout=float("nan"))
+    assert time.monotonic() - started < 3
+    assert said.startswith("ended after 0.3 s, its time-out")

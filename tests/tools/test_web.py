@@ -198,3 +198,10 @@ def test_fetch_url_refuses_private_addresses_and_needs_consent(make_context: Mak
     with pytest.raises(ToolError, match=r"127\.0\.0\.1 is at 127\.0\.0\.1: only public"):
         fetched(make_context(allowed={"net:127.0.0.1"}), server.url)
     assert server.requests == []
+
+
+def test_html_on_which_the_parser_breaks_down_is_not_called_empty(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tools.web.HTML_PROGRAM", "/dev/null/no-such-program.py")
+    page = Page("http://x/", 200, "text/html", "", b"<p>Hello.</p>")
+    with pytest.raises(ToolError, match="broke down"):
+        asyncio.run(text_of(page))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler
 from typing import Any
 
 from tests.wire.model_server import ModelServer, Say
@@ -14,6 +15,16 @@ class OllamaServer(ModelServer):
 
     content_type = "application/x-ndjson"
     path = "/api/chat"
+    remote_host = ""
+    """Where the server would send what it is asked; a model of the cloud may bear any name."""
+
+    def _answer(self, handler: BaseHTTPRequestHandler) -> None:
+        if handler.path != "/api/show":
+            return super()._answer(handler)
+        handler.rfile.read(int(handler.headers["content-length"]))
+        shown = {"details": {}, "capabilities": ["completion"]}
+        self._send(handler, 200, "application/json", json.dumps({**shown, "remote_host": self.remote_host}).encode())
+        return None
 
     def events(self, say: Say) -> Iterator[bytes]:
         if say.thought:

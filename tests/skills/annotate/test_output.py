@@ -56,6 +56,13 @@ def test_json_of_several_papers_is_a_list_in_their_order() -> None:
     assert (found[1]["id"], found[1]["valid"], found[1]["validators"]) == ("b2", False, ["claim has 2 words"])
 
 
+def test_a_reply_that_gave_no_move_at_all_shows_no_empty_ones() -> None:
+    nothing = Answer(dict.fromkeys(FRAMEWORK.keys, ""), "local@1", False, ("the reply holds no JSON object",))
+    shown = render([(PAPERS[0], nothing)], "md", FRAMEWORK)
+    assert "**" not in shown
+    assert "*Validators: the reply holds no JSON object. Model: local@1.*" in shown
+
+
 def test_jsonl_is_one_object_a_line_with_accents_as_they_are() -> None:
     lines = render([(Paper("a", "Caf\xe9\u2028s", "A."), answer()), ROWS[1]], "jsonl", FRAMEWORK).split("\n")
     assert lines.pop() == ""

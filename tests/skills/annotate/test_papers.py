@@ -307,3 +307,12 @@ def test_every_suffix_that_is_advertised_is_read(workspace: Path) -> None:
         else:
             path.write_text(makers.get(suffix, ABSTRACT))
     assert len(read_folder(workspace).papers) == len(papers.PAPER_SUFFIXES)
+
+
+def test_a_folder_does_not_read_what_its_links_lead_to_outside(workspace: Path, tmp_path: Path) -> None:
+    secret = tmp_path / "secret.txt"
+    secret.write_text("My diary says what nobody may read. It is as short as an abstract.")
+    (workspace / "a.txt").write_text(ABSTRACT)
+    (workspace / "b.txt").symlink_to(secret)
+    (workspace / "c.txt").symlink_to(workspace / "a.txt")
+    assert [paper.source for paper in read_folder(workspace, name=".").papers] == ["a.txt", "c.txt"]

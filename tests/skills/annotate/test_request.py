@@ -143,6 +143,21 @@ def test_a_missing_file_is_named_with_the_nearest_that_exists(workspace: Path, t
     assert "paper.txt" in caught.value.hint
 
 
+def test_a_single_word_that_is_nearly_a_file_is_no_topic(workspace: Path) -> None:
+    touch(workspace, "paper.txt")
+    with pytest.raises(InputError, match=r"no file paper\.text") as caught:
+        ask(workspace, "paper.text")
+    assert caught.value.hint == "Did you mean 'paper.txt'?"
+    assert [source.kind for source in ask(workspace, "node.js").sources] == ["topic"]
+
+
+def test_a_missing_file_is_not_answered_with_a_file_that_only_ends_alike(workspace: Path) -> None:
+    touch(workspace, "paper.txt")
+    with pytest.raises(InputError, match=r"no file nothing\.txt") as caught:
+        ask(workspace, "nothing.txt")
+    assert caught.value.hint == f"I looked in {workspace}."
+
+
 def test_a_missing_folder_is_said_so(workspace: Path) -> None:
     with pytest.raises(InputError, match=r"no file missing/x\.txt: the folder .*missing does not exist"):
         ask(workspace, "missing/x.txt")

@@ -15,6 +15,7 @@ from skills.annotate.validate import (
     stated,
     supported_share,
     token_f1,
+    told,
     ungrounded,
     words,
 )
@@ -94,6 +95,17 @@ def test_words_that_the_abstract_does_not_have_are_found_above_a_share() -> None
 
 def test_two_moves_alike_are_found_at_the_later_one_and_absent_moves_never_are() -> None:
     assert rules(novelty=GOOD["claim"]) == {("alike", "novelty")}
+
+
+def test_what_is_wrong_is_told_in_few_sentences() -> None:
+    same = "The tower of a church fell down because nobody had looked after it."
+    findings = check(GOOD | {"scope": same, "implication": same, "novelty": same}, ABSTRACT, FRAMEWORK)
+    assert told(findings) == [
+        "too many words of scope, implication and novelty are not the abstract's",
+        "implication and novelty repeat scope",
+    ]
+    assert told(check(GOOD | {"evidence": GOOD["claim"]}, ABSTRACT, FRAMEWORK)) == ["evidence repeats claim"]
+    assert told([]) == []
 
 
 def test_words_are_lower_case_keep_inner_marks_and_drop_stop_words() -> None:
