@@ -2,7 +2,8 @@
 
 Stop                   how a run ended: its outcome and the sentence that goes on record
 ├── Answered           the model gave its answer
-├── Unfinished         the answer is empty, or was cut at its token limit
+├── Cut                the answer was cut at its token limit
+├── Silence            the answer is empty: whether the task is done, nobody said
 ├── StepBudget         too many turns
 ├── TokenBudget        too many tokens
 ├── TimeBudget         too much time
@@ -44,8 +45,12 @@ class Answered(Stop):
     outcome: Outcome = "success"
 
 
-class Unfinished(Stop):
+class Cut(Stop):
     gave_up = True
+
+
+class Silence(Stop):
+    outcome: Outcome = "unknown"
 
 
 class StepBudget(Stop):
@@ -116,7 +121,7 @@ class Loop:
         await self.settle()
         self.gave_up = stop.gave_up
         self.run.finish(stop.outcome, str(stop))
-        return self.run.messages[-1].content if isinstance(stop, Answered | Unfinished) else ""
+        return self.run.messages[-1].content if isinstance(stop, Answered | Cut) else ""
 
     async def work(self) -> Stop:
         """Turn after turn, until one is the last or the time is up: that also ends the turn that is going on."""
@@ -236,5 +241,5 @@ def _failed(commit: asyncio.Future[None]) -> bool:
 def ending(answer: str, finish_reason: str) -> Stop:
     """How a turn without calls ends the run."""
     if finish_reason == "length":
-        return Unfinished("the answer was cut at its token limit (models.max_tokens)")
-    return Answered("answer") if answer.strip() else Unfinished("the answer was empty")
+        return Cut("the answer was cut at its token limit (models.max_tokens)")
+    return Answered("answer") if answer.strip() else Silence("the answer was empty")

@@ -1,8 +1,8 @@
 """Which model takes a task, and why.
 
 In this order: the user's --model; the active skill's promoted specialist; models.default. `models.strong` takes over
-what fails its validators or was given up. privacy = local-only removes whatever would leave this machine, from all of them. The
-embedded base is never chosen unasked: it answers anything, and badly.
+what fails its validators or was given up. privacy = local-only removes whatever would leave this machine, from all of
+them. The embedded base is never chosen unasked: it answers anything, and badly.
 """
 
 from __future__ import annotations

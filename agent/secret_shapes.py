@@ -55,7 +55,8 @@ def shapes_for(text: str) -> list[Shape | Assignments]:
     """The kinds of secret that may be in a text; for most texts none."""
     long = " ".join([word for word in text.split() if len(word) >= LONG_WORD])
     found: list[Shape | Assignments] = []
-    found += [shape for shape in TOKENS if any(trigger in long for trigger in shape.triggers)]
+    if long:
+        found += [shape for shape in TOKENS if any(trigger in long for trigger in shape.triggers)]
     if long or ":" in text or "=" in text or "--" in text:
         lower = text.lower()
         found += [shape for shape in CONTEXTS if any(trigger in lower for trigger in shape.triggers)]

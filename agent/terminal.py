@@ -10,12 +10,13 @@ import json
 import re
 import sys
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, TextIO
+from typing import TYPE_CHECKING, ClassVar, TextIO
 
 from agent.messages import Event, Json
 
 if TYPE_CHECKING:
     from rich.console import Console
+    from rich.markdown import Markdown
 
 CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]")
 
@@ -83,7 +84,7 @@ class Rich:
         self.parts = Parts()
         self.streaming = ""
         self.streamed: list[str] = []
-        self.column = 0
+        self.column, self.fenced = 0, False
         self.held = ""
         """The last word of the stream while it may still grow: a line is broken between words."""
 
@@ -113,8 +114,9 @@ class Rich:
 
         written = ""
         for word in words:
-            width = cell_len(word.rstrip())
-            if self.column and self.column + width > self.console.width:
+            if word.startswith("```") and not self.column:
+                self.fenced = not self.fenced  # code is copied from the screen: its lines stay whole
+            if self.column and self.column + cell_len(word.rstrip()) > self.console.width and not self.fenced:
                 written, self.column = written + "\n", 0
             fits = self.column + cell_len(word) < self.console.width
             written += word if fits or word.endswith("\n") else word.rstrip()
@@ -126,6 +128,7 @@ class Rich:
         if self.streaming:
             self._write([self.held + "\n"])
         self.streaming = self.held = ""
+        self.column, self.fenced = 0, False
 
     def _answer(self, text: str) -> None:
         streamed, self.streamed = "".join(self.streamed), []
@@ -135,9 +138,20 @@ class Rich:
         elif not self.prose:
             self.console.print(clean(text), markup=False, soft_wrap=True)
         elif text.strip() and not streamed.rstrip().endswith(text.strip()):
-            from rich.markdown import Markdown
+            self.console.print(_rendered(clean(text)))
 
-            self.console.print(Markdown(clean(text)))
+
+def _rendered(text: str) -> Markdown:
+    """Markdown for the screen, where all lines begin at the left, titles too."""
+    from rich.markdown import Heading, Markdown
+
+    class Title(Heading):
+        LEVEL_ALIGN: ClassVar = {}
+
+    class Page(Markdown):
+        elements: ClassVar = {**Markdown.elements, "heading_open": Title}
+
+    return Page(text)
 
 
 class Parts:

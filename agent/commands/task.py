@@ -189,7 +189,8 @@ async def _work_freely(job: Job, target: str, earlier: Sequence[Message]) -> str
     _check_target(session, target)  # before anything is asked of a model
     task = job.task + (f"\n\nStandard input:\n{session.stdin}" if session.stdin is not None else "")
     reader = skills.reader(session.skills)
-    offered = skills.allowed_tools(job.skills, session.tools | {reader.name: reader})
+    known = session.tools | ({} if reader.name in session.settings.tools.disabled else {reader.name: reader})
+    offered = skills.allowed_tools(job.skills, known)
     names, schemas = [skill.name for skill in job.skills], [tool.schema for tool in offered.values()]
     instructions = skills.instructions(job.skills, session.skills)
 

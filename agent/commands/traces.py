@@ -158,7 +158,7 @@ def table(runs: Sequence[RunSummary], width: int) -> list[str]:
     rows = []
     for run in runs:
         when = datetime.fromtimestamp(run.started).strftime("%Y-%m-%d %H:%M:%S")
-        outcome = run.outcome if run.ended else run.state
+        outcome = run.outcome if run.ended else run.where
         seconds = f"{run.ended - run.started:.1f}s" if run.ended else "-"
         labels = " ".join(f"{key}={value}" for key, value in run.labels.items())
         task = " ".join(clean(run.task).split())[:80]
@@ -173,14 +173,15 @@ def render(run: Trajectory) -> str:
     """One run as text: its head, then each message with what the record keeps beside it."""
     from agent.terminal import clean
 
-    route = f"{run.route.reason}" if run.route else "?"
+    route = run.route.reason if run.route else "?"
+    steps = sum(message.role == "assistant" for message in run.messages)
     head = [
         f"run      {run.id}" + (f" (part of {run.parent_id})" if run.parent_id else ""),
         f"task     {' '.join(run.task.split())}",
         f"model    {run.model} ({route})",
         f"skills   {', '.join(run.skills) or '-'}",
         f"tools    {', '.join(tool['function']['name'] for tool in run.tools) or '-'}",
-        f"outcome  {run.outcome if run.ended else 'interrupted'}: {run.reason or '-'}",
+        f"outcome  {f'{run.outcome}: {run.reason}' if run.ended else f'none on record after step {steps}'}",
         f"usage    {run.usage.prompt_tokens}+{run.usage.completion_tokens} tokens, {run.usage.seconds:.2f} s",
     ]
     parts = [_message(index, *pair) for index, pair in enumerate(zip(run.messages, run.details, strict=True))]

@@ -7,19 +7,12 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
-
 from skills.annotate.framework import Framework
 from skills.annotate.validate import STEM, STOP_WORDS, WORD, grounded, stated, supported, words
 
-Style = Literal["plain", "markdown", "rich"]
 IN_PLACE = re.compile(WORD.pattern, re.IGNORECASE | re.ASCII)
 SENTENCE_START = re.compile(r"(?<=[.!?])(?<!e\.g\.)(?<!i\.e\.)(?<!vs\.)(?<!al\.)(?<!Fig\.)\s+(?=[A-Z0-9(\"'“$\\])")
-MARKS: dict[Style, tuple[tuple[str, str], tuple[str, str]]] = {
-    "plain": (("*", "*"), ("?", "?")),
-    "markdown": (("**", "**"), ("~~", "~~")),
-    "rich": (("[bold green]", "[/]"), ("[bold red]", "[/]")),
-}
+SUPPORTS, UNSUPPORTED = "**", "~~"
 """Around a word of the abstract that supports the move, and around one of the move that nothing supports."""
 MOST_SENTENCES = 3
 
@@ -55,27 +48,23 @@ def support(annotation: Mapping[str, str], abstract: str, framework: Framework) 
     return found
 
 
-def explain(annotation: Mapping[str, str], abstract: str, framework: Framework, style: Style = "plain") -> str:
-    """Each stated move with its support, to be read by a person.
+def explain(annotation: Mapping[str, str], abstract: str, framework: Framework) -> str:
+    """Each stated move with its support, as Markdown: support is bold, and what nothing supports is struck out.
 
     Args:
         annotation: the moves.
         abstract: what they were made from.
         framework: their order.
-        style: plain marks support as *word* and the lack of it as ?word?; markdown as bold and struck out; rich by
-            colours, as console markup.
 
     Returns:
         The text with a final newline; empty if no move is stated.
     """
-    supports, unsupported = MARKS[style]
-    bullet, gap = ("- ", [""]) if style == "markdown" else ("  ", [])
     lines = []
     for one in support(annotation, abstract, framework):
-        said = _mark(one.text, one.unsupported.__contains__, unsupported, style)
-        sources = [_mark(sentence, _supports(one.text), supports, style) for sentence in one.sentences]
-        lines += [f"{one.move}: {one.share:.0%} of its words are the abstract's", *gap, f"{bullet}says: {said}"]
-        lines += [f"{bullet}from: {source}" for source in sources]
+        said = _mark(one.text, one.unsupported.__contains__, UNSUPPORTED)
+        sources = [_mark(sentence, _supports(one.text), SUPPORTS) for sentence in one.sentences]
+        lines += [f"{one.move}: {one.share:.0%} of its words are the abstract's", "", f"- says: {said}"]
+        lines += [f"- from: {source}" for source in sources]
         lines.append("")
     return "\n".join(lines)
 
@@ -105,28 +94,17 @@ def _supports(text: str) -> Callable[[str], bool]:
     return lambda word: word.startswith(stems)
 
 
-def _mark(text: str, wanted: Callable[[str], bool], around: tuple[str, str], style: Style) -> str:
-    """The text with marks around the content words that are wanted (asked in small letters)."""
+def _mark(text: str, wanted: Callable[[str], bool], mark: str) -> str:
+    """The text with a mark on both sides of the content words that are wanted (asked in small letters)."""
     parts, place = [], 0
     for found in IN_PLACE.finditer(text):
         word = found.group().lower()
         if word not in STOP_WORDS and wanted(word):
-            parts += [
-                _escaped(text[place : found.start()], style, before_mark=True),
-                around[0],
-                found.group(),
-                around[1],
-            ]
+            parts += [_escaped(text[place : found.start()]), mark, found.group(), mark]
             place = found.end()
-    return "".join([*parts, _escaped(text[place:], style)])
+    return "".join([*parts, _escaped(text[place:])])
 
 
-def _escaped(text: str, style: Style, *, before_mark: bool = False) -> str:
-    """The text with what the style would read as markup made literal."""
-    if style == "markdown":
-        return re.sub(r"([*_~`\\<])", r"\\\1", text)
-    if style == "plain":
-        return text
-    # Rich takes one backslash from before any bracket, and reads two of them before a tag as one.
-    text = re.sub(r"(\\*)(\[[a-z#/@][^\[]*?\])|(\\+)(?=\[)", r"\1\1\3\\\2", text)
-    return re.sub(r"(\\+)$", r"\1\1", text) if before_mark else text
+def _escaped(text: str) -> str:
+    """The text with what Markdown would read as marks made literal."""
+    return re.sub(r"([*_~`\\<])", r"\\\1", text)

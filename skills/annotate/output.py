@@ -90,7 +90,7 @@ def _object(paper: Paper, answer: Answer) -> dict[str, Any]:
 
 
 def _explanation(paper: Paper, answer: Answer, framework: Framework) -> str:
-    return "## Support\n\n" + explain(answer.annotation, paper.abstract, framework, "markdown")
+    return "## Support\n\n" + explain(answer.annotation, paper.abstract, framework)
 
 
 def _markdown(paper: Paper, answer: Answer, notes: str) -> str:

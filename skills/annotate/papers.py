@@ -25,6 +25,9 @@ PDF_LIMIT = 200_000_000
 OUR_MARK = "<!-- annotated by apprentice -->"
 """Stands at the end of our own Markdown, so that a folder's annotations are not taken for papers."""
 SKIPPED_FOLDERS = frozenset({"node_modules", "__pycache__", "venv", "site-packages"})
+TABLES = (".csv", ".jsonl")
+NOTE = 10
+"""A document of a folder with fewer words is a note, and no paper; one that the user named is taken at their word."""
 COLUMN = "Name the column that holds the abstracts with --column."
 _UTF16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 
@@ -103,10 +106,16 @@ def read_folder(path: Path, column: str = "", name: str = "", leave_out: Sequenc
         if most and number >= most:
             reading.skipped.append(f"{len(files) - most} more files in {name} were not read")
             break
+        called = os.path.normpath(os.path.join(name, file.relative_to(path)))
         try:
-            reading.add(read_file(file, column, os.path.normpath(os.path.join(name, file.relative_to(path)))))
+            found = read_file(file, column, called)
         except InputError as error:
             reading.skipped.append(error.message)
+            continue
+        if file.suffix.lower() in TABLES or len(found.papers[0].abstract.split()) >= NOTE:
+            reading.add(found)
+        else:
+            reading.skipped.append(f"{called} is too short for a paper")
     if not reading.papers:
         why = f": {len(files)} files, none with an abstract ({reading.skipped[0]})" if reading.skipped else ""
         raise InputError(f"there is no paper in the folder {name}{why}", f"I read {', '.join(PAPER_SUFFIXES)}.")

@@ -169,9 +169,8 @@ class _Work:
     def _rescue(self, parent: Run, partial: Partial | None) -> None:
         """The task ends early: show what is finished, or say where it is kept."""
         if self.done and partial:
-            parent.emit(
-                "notice", text=f"finished papers ({len(self.done)}) are kept in {partial.path}; repeat the command to go on"
-            )
+            kept = f"finished papers ({len(self.done)}) are kept in {partial.path}"
+            parent.emit("notice", text=f"{kept}; repeat the command to go on")
         elif self.done:
             self._show()
 

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from agent.errors import ApprenticeError, InputError
+from agent.errors import ApprenticeError, ConsentDenied, InputError
 from skills.annotate.papers import Paper, Reading, read_folder
 
 if TYPE_CHECKING:
@@ -85,6 +85,9 @@ async def from_arxiv(topic: str, session: Session) -> list[Paper]:
     instead = "Give a file, a folder, an arXiv id, or paste an abstract."
     try:
         found = await search(session.tool_context, topic, LIMIT)
+    except ConsentDenied as error:
+        asked = f"no paper in {session.workspace.root} is about {topic!r}, and arXiv was not searched: not allowed"
+        raise InputError(asked, f"{instead} {error.hint}".strip()) from None
     except ApprenticeError as error:
         raise InputError(
             f"no paper in {session.workspace.root} is about {topic!r}, and arXiv was not searched: {error.message}",

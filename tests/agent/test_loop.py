@@ -317,19 +317,24 @@ def test_events_are_plain_json(bench: Make) -> None:
 
 
 @pytest.mark.parametrize(
-    ("reply", "settings", "said", "why"),
+    ("reply", "settings", "said", "ended"),
     [
-        ({"content": "one two three"}, {"models": {"max_tokens": 2}}, "one two ", "cut at its token limit"),
-        ({"content": "", "thought": "Hm."}, {}, "", "empty"),
+        (
+            {"content": "one two three"},
+            {"models": {"max_tokens": 2}},
+            "one two ",
+            ("failure", "cut at its token limit"),
+        ),
+        ({"content": "", "thought": "Hm."}, {}, "", ("unknown", "empty")),
     ],
     ids=["cut", "empty"],
 )
 def test_an_answer_that_is_cut_or_empty_is_no_success(
-    bench: Make, reply: Json, settings: Json, said: str, why: str
+    bench: Make, reply: Json, settings: Json, said: str, ended: tuple[str, str]
 ) -> None:
     answer, run = work(bench([reply], settings=settings))
-    assert (answer, run.outcome) == (said, "failure")
-    assert why in run.reason
+    assert (answer, run.outcome) == (said, ended[0])
+    assert ended[1] in run.reason
 
 
 @pytest.mark.parametrize(

@@ -104,12 +104,23 @@ def test_a_stream_is_broken_between_words_however_its_pieces_are_cut() -> None:
         ]
 
 
+def test_lines_of_code_stay_whole_in_a_stream() -> None:
+    code = "```python\nprint('a line longer than the screen')\n```\n"
+    said = on_screen(Event("text", "id1", {"text": code + "These words are broken again."}), columns=20)
+    assert said.splitlines()[:3] == code.splitlines()
+    assert said.splitlines()[3].rstrip() == "These words are"
+
+
 def test_every_other_line_is_broken_between_words_too() -> None:
     said = on_screen(Event("notice", "", {"text": "the words of this notice stay whole"}), columns=20)
     answer = on_screen(Event("answer", "", {"text": "**The** words of this answer stay whole"}), columns=20)
     assert said.split() == ["!", "the", "words", "of", "this", "notice", "stay", "whole"]
     assert answer.split() == ["The", "words", "of", "this", "answer", "stay", "whole"]
     assert all(len(line.rstrip()) <= 20 for line in (said + answer).splitlines())
+
+
+def test_a_title_begins_at_the_left() -> None:
+    assert on_screen(Event("answer", "", {"text": "# Title\n\ntext"})).splitlines()[0].rstrip() == "Title"
 
 
 def test_json_and_csv_are_shown_as_they_are() -> None:

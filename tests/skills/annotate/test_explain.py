@@ -28,37 +28,20 @@ def test_each_stated_move_names_its_sentences_in_the_abstracts_order_and_what_no
     assert evidence.share == pytest.approx(5 / 6)
 
 
-def test_plain_text_marks_support_in_place_and_flags_the_lack_of_it() -> None:
+def test_support_is_marked_in_place_and_the_lack_of_it_struck_out() -> None:
     text = explain(ANNOTATION, ABSTRACT, FRAMEWORK)
-    assert "says: Granite moss grew by 2.5 mm a year, or ?9? mm in ?secret?." in text
-    assert "from: The *moss* on *granite* *grew* by *2.5* *mm* a *year* [see below]." in text
+    assert "- says: Granite moss grew by 2.5 mm a year, or ~~9~~ mm in ~~secret~~." in text
+    assert "- from: The **moss** on **granite** **grew** by **2.5** **mm** a **year** [see below]." in text
     assert "method" not in text
 
 
 def test_a_number_that_the_abstract_does_not_have_is_flagged_even_if_its_beginning_is_there() -> None:
     text = explain({"claim": "The moss grew on 1 stone."}, ABSTRACT, FRAMEWORK)
-    assert "?1?" in text
-
-
-def test_rich_markup_shows_the_texts_own_brackets() -> None:
-    from rich.text import Text
-
-    shown = Text.from_markup(explain(ANNOTATION, ABSTRACT, FRAMEWORK, "rich"))
-    assert "grew by 2.5 mm a year [see below]." in shown.plain
-    marked = {shown.plain[span.start : span.end] for span in shown.spans if "green" in str(span.style)}
-    assert {"moss", "granite", "2.5"} <= marked
-
-
-@pytest.mark.parametrize("text", ["A [red]word[/red] here", "a \\[b] \\", "[/] [0] moss\\", "\\moss \\\\x [x] \\\\[x]"])
-def test_rich_markup_is_always_parsed_back_to_the_same_text(text: str) -> None:
-    from rich.text import Text
-
-    shown = Text.from_markup(explain({"claim": text}, "Moss.", FRAMEWORK, "rich"))
-    assert f"says: {text}\n" in shown.plain
+    assert "~~1~~" in text
 
 
 def test_markdown_escapes_what_it_would_read_as_marks() -> None:
-    text = explain({"claim": "The *moss* grew."}, "The moss_grew here.", FRAMEWORK, "markdown")
+    text = explain({"claim": "The *moss* grew."}, "The moss_grew here.", FRAMEWORK)
     assert r"- says: The \*moss\* grew." in text
     assert r"- from: The **moss**\_**grew** here." in text
 

@@ -261,6 +261,15 @@ def test_a_folder_is_read_sorted_with_its_folders_and_what_is_unreadable_is_name
     assert found.skipped == ["p/empty.txt is empty"]
 
 
+def test_a_note_in_a_folder_is_no_paper_unless_it_is_named(workspace: Path) -> None:
+    (workspace / "a.txt").write_text(ABSTRACT)
+    (workspace / "todo.md").write_text("buy tea, call back")
+    reading = read_folder(workspace, name=".")
+    assert [paper.source for paper in reading.papers] == ["a.txt"]
+    assert reading.skipped == ["todo.md is too short for a paper"]
+    assert read_file(workspace / "todo.md").papers[0].abstract == "buy tea, call back"
+
+
 def test_a_folder_without_papers_is_an_error(workspace: Path) -> None:
     with pytest.raises(InputError, match=r"there is no paper in the folder nothing$") as caught:
         read_folder(workspace, name="nothing")
