@@ -117,8 +117,10 @@ class Loop:
         """
         for message in (Message("system", self.instructions), *earlier, Message("user", task)):
             await self.put(message)
-        stop = await self.work()
-        await self.settle()
+        try:
+            stop = await self.work()
+        finally:  # whatever ends the run, what was observed is on record before its end is
+            await self.settle()
         self.gave_up = stop.gave_up
         self.run.finish(stop.outcome, str(stop))
         return self.run.messages[-1].content if isinstance(stop, Answered | Cut) else ""

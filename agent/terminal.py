@@ -118,8 +118,8 @@ class Rich:
                 self.fenced = not self.fenced  # code is copied from the screen: its lines stay whole
             if self.column and self.column + cell_len(word.rstrip()) > self.console.width and not self.fenced:
                 written, self.column = written + "\n", 0
-            fits = self.column + cell_len(word) < self.console.width
-            written += word if fits or word.endswith("\n") else word.rstrip()
+            fits = self.fenced or word.endswith("\n") or self.column + cell_len(word) < self.console.width
+            written += word if fits else word.rstrip()
             self.column = 0 if word.endswith("\n") else self.column + cell_len(word)
         style = "dim italic" if self.streaming == "thought" else ""
         self.console.print(written, end="", style=style, markup=False, soft_wrap=True)
@@ -138,7 +138,7 @@ class Rich:
         elif not self.prose:
             self.console.print(clean(text), markup=False, soft_wrap=True)
         elif text.strip() and not streamed.rstrip().endswith(text.strip()):
-            self.console.print(_rendered(clean(text)))
+            self.console.print("", _rendered(clean(text)))
 
 
 def _rendered(text: str) -> Markdown:

@@ -69,7 +69,7 @@ def draw(typed: str, printed: str) -> str:
     """An SVG of a terminal in which a command was typed and printed something (with its ANSI colours)."""
     console = Console(record=True, width=SIZE[1], file=io.StringIO(), force_terminal=True, color_system="truecolor")
     console.print(Text(f"$ {typed}", style="bold"))
-    console.print(Text.from_ansi(printed.rstrip("\n")))
+    console.print(Text.from_ansi(printed.rstrip("\n")), "")  # the frame cuts into the last line
     svg = console.export_svg(title="apprentice", unique_id="terminal")
     return re.sub(r"\s*@font-face \{[^}]*\}", "", svg)  # rich's fonts come from a server; a picture loads nothing
 

@@ -125,7 +125,7 @@ async def _try_all(work: _Work, address: str, escalation: str) -> _Attempt:
         raise ContextOverflow(error.needed, error.limit, hint) from None
     retries = work.run.session.settings.annotate.retries
     for next_address in (*[address] * retries, escalation):
-        if not attempts[-1].findings or not next_address:
+        if not attempts[-1].findings or not next_address or work.spent:
             break
         said = f"{work.paper.source}: {'; '.join(told(attempts[-1].findings))}"
         work.run.emit("notice", text=f"{said}; {next_address} tries again")
@@ -146,6 +146,13 @@ class _Work:
     grounding: Grounding
     messages: Sequence[Message]
     count: int = 0
+
+    @property
+    def spent(self) -> bool:
+        """Whether a budget leaves no further attempt."""
+        budget = self.run.session.settings.budget
+        tokens, seconds = self.run.trajectory.usage.tokens, self.run.seconds
+        return self.count >= budget.steps or tokens >= budget.tokens or seconds >= budget.seconds
 
     async def ask(self, address: str, failed: _Attempt | None = None) -> _Attempt:
         """Ask a model, check its reply, and put it on record.

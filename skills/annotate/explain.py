@@ -7,6 +7,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+
 from skills.annotate.framework import Framework
 from skills.annotate.validate import STEM, STOP_WORDS, WORD, grounded, stated, supported, words
 

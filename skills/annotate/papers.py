@@ -26,7 +26,7 @@ OUR_MARK = "<!-- annotated by apprentice -->"
 """Stands at the end of our own Markdown, so that a folder's annotations are not taken for papers."""
 SKIPPED_FOLDERS = frozenset({"node_modules", "__pycache__", "venv", "site-packages"})
 TABLES = (".csv", ".jsonl")
-NOTE = 10
+NOTE = 6
 """A document of a folder with fewer words is a note, and no paper; one that the user named is taken at their word."""
 COLUMN = "Name the column that holds the abstracts with --column."
 _UTF16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
@@ -117,7 +117,8 @@ def read_folder(path: Path, column: str = "", name: str = "", leave_out: Sequenc
         else:
             reading.skipped.append(f"{called} is too short for a paper")
     if not reading.papers:
-        why = f": {len(files)} files, none with an abstract ({reading.skipped[0]})" if reading.skipped else ""
+        count = "1 file" if len(files) == 1 else f"{len(files)} files"
+        why = f": {count}, none with an abstract ({reading.skipped[0]})" if reading.skipped else ""
         raise InputError(f"there is no paper in the folder {name}{why}", f"I read {', '.join(PAPER_SUFFIXES)}.")
     return reading
 

@@ -172,6 +172,15 @@ class TestDamage:
             assert b"in the log only" in log.read_bytes()
 
 
+def add(store: TraceStore, run: str, step: int, message: Message, detail: Detail) -> None:
+    """Put one message on record, and wait until it is on the disk."""
+
+    async def main() -> None:
+        await store.add_message(run, step, message, detail)
+
+    asyncio.run(main())
+
+
 class TestTrouble:
     def test_a_locked_store_is_waited_for_then_told(self, store: TraceStore, path: Path) -> None:
         record(store, a_run(), end=False)
@@ -179,11 +188,11 @@ class TestTrouble:
             other.execute("BEGIN IMMEDIATE")
             started = time.monotonic()
             with pytest.raises(StoreError, match="is locked") as caught:
-                asyncio.run(store.add_message("a1b2c3", 0, Message("user", "x"), Detail()))
+                add(store, "a1b2c3", 0, Message("user", "x"), Detail())
             assert 0.25 < time.monotonic() - started < 3
             assert "try again" in caught.value.hint
             other.execute("ROLLBACK")
-        asyncio.run(store.add_message("a1b2c3", 0, Message("user", "x"), Detail()))
+        add(store, "a1b2c3", 0, Message("user", "x"), Detail())
         assert store.get("a1").messages == [Message("user", "x")]
 
     def test_a_store_that_is_locked_when_it_is_opened(self, path: Path) -> None:
@@ -231,11 +240,11 @@ class TestTrouble:
         resource.setrlimit(resource.RLIMIT_FSIZE, (size + 20_000, limits[1]))
         try:
             with pytest.raises(StoreError, match="cannot grow") as caught:
-                asyncio.run(store.add_message("a1b2c3", 1, Message("user", "x" * 200_000), Detail()))
+                add(store, "a1b2c3", 1, Message("user", "x" * 200_000), Detail())
         finally:
             resource.setrlimit(resource.RLIMIT_FSIZE, limits)
         assert "disk space" in caught.value.hint
-        asyncio.run(store.add_message("a1b2c3", 1, Message("user", "after"), Detail()))
+        add(store, "a1b2c3", 1, Message("user", "after"), Detail())
         assert [message.content for message in store.get("a1").messages] == ["before", "after"]
         assert store.verify() == []
 
@@ -257,15 +266,15 @@ class TestTrouble:
 
     def test_a_message_of_an_unknown_run_fails_for_its_writer_only(self, store: TraceStore) -> None:
         with pytest.raises(StoreError, match="FOREIGN KEY"):
-            asyncio.run(store.add_message("nobody", 0, Message("user"), Detail()))
+            add(store, "nobody", 0, Message("user"), Detail())
         record(store, a_run(), Message("user", "still works"))
         with pytest.raises(StoreError, match="UNIQUE"):
-            asyncio.run(store.add_message("a1b2c3", 0, Message("user"), Detail()))
+            add(store, "a1b2c3", 0, Message("user"), Detail())
         assert len(store.get("a1").messages) == 1
 
     def test_a_row_that_cannot_be_made_fails_for_its_writer_only(self, store: TraceStore) -> None:
         record(store, a_run(), end=False)
         with pytest.raises(OverflowError):
-            asyncio.run(store.add_message("a1b2c3", 0, Message("user"), Detail(token_ids=(2**40,))))
-        asyncio.run(store.add_message("a1b2c3", 0, Message("user", "x"), Detail()))
+            add(store, "a1b2c3", 0, Message("user"), Detail(token_ids=(2**40,)))
+        add(store, "a1b2c3", 0, Message("user", "x"), Detail())
         assert len(store.get("a1").messages) == 1

@@ -273,3 +273,11 @@ def test_a_person_sees_which_move_is_being_written_and_no_json(bench: Make) -> N
     work(made)
     shown = "".join(event.data["text"] for event in made.events if event.kind in ("text", "thought"))
     assert shown.split() == list(load("eight-moves").keys)
+
+
+@pytest.mark.parametrize("budget", [{"steps": 1}, {"tokens": 1}, {"seconds": 0.01}])
+def test_a_spent_budget_leaves_no_further_attempt(bench: Make, budget: Json) -> None:
+    made = bench([says(WRONG) | {"delay": 0.02}, says(GOOD)], capabilities=GRAMMAR, settings={"budget": budget})
+    strong(made, says(GOOD))
+    found, run = work(made, "strong")
+    assert (found.attempts, found.valid, run.outcome) == (1, False, "failure")

@@ -275,7 +275,7 @@ def test_a_folder_without_papers_is_an_error(workspace: Path) -> None:
         read_folder(workspace, name="nothing")
     assert ".tex" in caught.value.hint
     (workspace / "x.txt").touch()
-    with pytest.raises(InputError, match=r"1 files, none with an abstract \(p/x\.txt is empty\)"):
+    with pytest.raises(InputError, match=r": 1 file, none with an abstract \(p/x\.txt is empty\)"):
         read_folder(workspace, name="p")
 
 
