@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import importlib.util
 import io
 import os
@@ -19,6 +20,7 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
+from packaging.specifiers import SpecifierSet
 
 from agent import config
 
@@ -326,6 +328,19 @@ def test_every_version_is_pinned_once() -> None:
         name = re.sub(r"[-_.]+", "-", name.partition("[")[0]).lower()
         if name not in ("apprentice", "llama-cpp-python"):
             assert pins.get(name) == version, requirement
+
+
+def test_every_pinned_version_takes_the_oldest_python_that_is_promised() -> None:
+    with open(ROOT / "pyproject.toml", "rb") as file:
+        oldest = tomllib.load(file)["project"]["requires-python"].removeprefix(">=") + ".0"
+    pinned = re.findall(r"^([\w.-]+)==", (ROOT / "constraints.txt").read_text(), re.MULTILINE)
+    asks = {
+        found.metadata["Name"]: found.metadata["Requires-Python"] or ""
+        for found in importlib.metadata.distributions()
+        if found.metadata["Name"] in pinned
+    }
+    assert len(asks) > 50
+    assert {name: text for name, text in asks.items() if oldest not in SpecifierSet(text)} == {}
 
 
 def test_the_base_install_brings_no_training_library() -> None:
