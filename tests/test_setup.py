@@ -88,33 +88,37 @@ def run(clone: Path, *arguments: str, **variables: str) -> subprocess.CompletedP
     return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60)
 
 
-def finished(setup: ModuleType, *, dev: bool) -> None:
+def finished(setup: ModuleType, extra: str) -> None:
     """Make the clone look as after a finished set-up."""
     setup.PYTHON.parent.mkdir(parents=True, exist_ok=True)
     setup.PYTHON.unlink(missing_ok=True)
     setup.PYTHON.symlink_to(os.path.realpath(sys.executable))
-    setup.write_stamp({"inputs": setup.inputs(), "dev": dev} | setup.identity())
+    setup.write_stamp({"inputs": setup.inputs(), "extra": extra} | setup.identity())
 
 
 def test_a_second_set_up_does_nothing(clone: Path) -> None:
-    finished(load(clone), dev=True)
+    finished(load(clone), "dev")
     before = {path: path.lstat().st_mtime_ns for path in clone.rglob("*")}
-    for arguments in ([], ["base"], ["dev"]):
+    for arguments in ([], ["base"], ["train"], ["dev"]):
         done = run(clone, *arguments)
         assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
     assert {path: path.lstat().st_mtime_ns for path in clone.rglob("*")} == before
 
 
 def test_tools_for_tests_are_missing_after_a_base_set_up(clone: Path) -> None:
-    finished(load(clone), dev=False)
+    finished(load(clone), "base")
     assert run(clone).returncode == 0
+    for more in ("train", "dev"):
+        assert "no C++ compiler" in run(clone, more, CXX="none", PATH="").stderr
+    finished(load(clone), "train")
+    assert run(clone, "train").returncode == 0
     assert "no C++ compiler" in run(clone, "dev", CXX="none", PATH="").stderr
 
 
 @pytest.mark.parametrize("name", ["pyproject.toml", "constraints.txt", "scripts/setup"])
 def test_a_change_of_what_is_installed_makes_it_work_again(clone: Path, name: str) -> None:
     setup = load(clone)
-    finished(setup, dev=True)
+    finished(setup, "dev")
     with open(clone / name, "a") as file:
         file.write("\n# another line\n")
     assert setup.stamp()["inputs"] != setup.inputs()
@@ -124,14 +128,14 @@ def test_a_change_of_what_is_installed_makes_it_work_again(clone: Path, name: st
 def test_an_environment_that_was_moved_or_broken_is_not_kept(clone: Path) -> None:
     setup = load(clone)
     assert setup.stamp() == {}
-    finished(setup, dev=True)
-    assert setup.stamp()["dev"] is True
+    finished(setup, "dev")
+    assert setup.stamp()["extra"] == "dev"
     moved = clone.rename(clone.with_name("moved"))
     assert load(moved).stamp() == {}
     moved.rename(clone)
     setup.STAMP.write_text("[")
     assert setup.stamp() == {}
-    finished(setup, dev=True)
+    finished(setup, "dev")
     setup.PYTHON.unlink()
     setup.PYTHON.symlink_to("/nowhere/python3.11")
     assert setup.stamp() == {}
@@ -139,7 +143,7 @@ def test_an_environment_that_was_moved_or_broken_is_not_kept(clone: Path) -> Non
 
 def test_an_environment_of_another_python_is_not_kept(clone: Path) -> None:
     setup = load(clone)
-    finished(setup, dev=True)
+    finished(setup, "dev")
     setup.PYTHON.unlink()
     setup.PYTHON.write_text("#!/bin/sh\necho 3.9.18 'and so on'\n")
     setup.PYTHON.chmod(0o755)
@@ -154,7 +158,7 @@ def test_without_a_python_one_sentence_says_what_to_install(clone: Path, tmp_pat
 
 
 def test_a_python_that_does_not_start_is_passed_over(clone: Path, tmp_path: Path) -> None:
-    finished(load(clone), dev=True)
+    finished(load(clone), "dev")
     programs = tmp_path / "bin"
     programs.mkdir()
     for name, line in {"python3.11": "exit 127", "python3.12": f'exec "{sys.executable}" "$@"'}.items():
@@ -177,7 +181,7 @@ def test_without_a_compiler_nothing_is_begun(clone: Path) -> None:
 def test_an_unknown_argument_is_refused(clone: Path) -> None:
     done = run(clone, "everything")
     assert done.returncode == 1
-    assert "usage: scripts/setup [dev]" in done.stderr
+    assert "usage: scripts/setup [train|dev]" in done.stderr
 
 
 @pytest.mark.parametrize(
@@ -268,7 +272,7 @@ def test_an_interrupted_set_up_leaves_nothing_half_and_goes_on_later(clone: Path
 
 def test_two_set_ups_of_one_folder_take_turns(clone: Path) -> None:
     setup = load(clone)
-    finished(setup, dev=True)
+    finished(setup, "dev")
     with setup.locked(clone / "scripts" / "setup", "a test"):
         command = ["/bin/sh", str(clone / "scripts" / "setup")]
         environment = {**os.environ, "PYTHON": sys.executable}
@@ -322,7 +326,8 @@ def test_every_version_is_pinned_once() -> None:
     with open(ROOT / "pyproject.toml", "rb") as file:
         project = tomllib.load(file)
     wanted = [*project["project"]["dependencies"], *project["project"]["optional-dependencies"]["dev"]]
-    wanted += [*project["project"]["optional-dependencies"]["parquet"], *project["build-system"]["requires"]]
+    wanted += [*project["project"]["optional-dependencies"]["parquet"]]
+    wanted += [*project["project"]["optional-dependencies"]["train"], *project["build-system"]["requires"]]
     for requirement in wanted:
         name, _, version = requirement.partition("==")
         name = re.sub(r"[-_.]+", "-", name.partition("[")[0]).lower()
@@ -346,6 +351,6 @@ def test_every_pinned_version_takes_the_oldest_python_that_is_promised() -> None
 def test_the_base_install_brings_no_training_library() -> None:
     with open(ROOT / "pyproject.toml", "rb") as file:
         project = tomllib.load(file)["project"]
-    installed = " ".join([*project["dependencies"], *project["optional-dependencies"]["dev"]])
-    assert not re.search(r"\b(torch|transformers|peft|trl)\b", installed + (ROOT / "constraints.txt").read_text())
-    assert all("==" in requirement for requirement in project["optional-dependencies"]["train"])
+    assert not re.search(r"\b(torch|transformers|peft|datasets|matplotlib)\b", " ".join(project["dependencies"]))
+    pinned = [entry for entry in project["optional-dependencies"]["train"] if not entry.startswith("apprentice[")]
+    assert all("==" in entry for entry in pinned)
