@@ -67,6 +67,7 @@ def messages_row(run: Trajectory) -> Json:
         "outcome": run.outcome,
         "score": run.score,
         "labels": run.labels,
+        "correction": run.correction,
         "preferences": [detail.preference for detail in run.details],
         "tools": run.tools,
         "messages": [_openai(message) for message in run.messages],
@@ -82,7 +83,8 @@ def sharegpt_row(run: Trajectory) -> Json:
             turns[-1]["value"] += "\n" + _spoken(message)
         else:
             turns.append({"from": speaker, "value": _spoken(message)})
-    return {"id": run.id, "model": run.model, "outcome": run.outcome, "tools": dump(run.tools), "conversations": turns}
+    head = {"id": run.id, "model": run.model, "outcome": run.outcome, "correction": run.correction}
+    return {**head, "tools": dump(run.tools), "conversations": turns}
 
 
 def _openai(message: Message) -> Json:
@@ -166,7 +168,7 @@ def _usage(of: Trajectory | Detail) -> Json:
     }
 
 
-RUN_TEXTS = ("id", "parent_id", "task", "model", "outcome", "reason", "workspace")
+RUN_TEXTS = ("id", "parent_id", "task", "model", "outcome", "reason", "workspace", "correction")
 RUN_NUMBERS = ("score", "started", "ended")
 MESSAGE_TEXTS = ("role", "content", "thought", "tool_call_id", "name")
 DETAIL_TEXTS = ("model", "adapter", "finish_reason", "preference", "error")

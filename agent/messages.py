@@ -119,6 +119,8 @@ class Trajectory:
     messages: list[Message] = field(default_factory=list)
     details: list[Detail] = field(default_factory=list)
     """One for each message, in the same order."""
+    correction: str = ""
+    """What a person says that the answer should have been: the newest correction; empty if there is none."""
 
 
 EventKind = Literal["run", "skill", "thought", "text", "action", "observation", "step", "notice", "answer", "end"]

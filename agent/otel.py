@@ -60,6 +60,7 @@ def spans(run: Trajectory, trace: str) -> list[Json]:
         "apprentice.reason": run.reason,
         "apprentice.score": run.score,
         "apprentice.labels": _json(run.labels),
+        "apprentice.correction": run.correction,
         "apprentice.task": run.task,
         "apprentice.skills": run.skills,
         "apprentice.interrupted": not run.ended,

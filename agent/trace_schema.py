@@ -46,6 +46,17 @@ MIGRATIONS: tuple[tuple[int, str, str], ...] = (
         CREATE INDEX runs_by_parent ON runs (parent_id) WHERE parent_id != '';
         """,
     ),
+    (
+        3,
+        "what a person says that a run should have answered",
+        """
+        CREATE TABLE corrections (
+            number INTEGER PRIMARY KEY, run_id TEXT NOT NULL REFERENCES runs (id) ON DELETE CASCADE,
+            given REAL NOT NULL, answer TEXT NOT NULL
+        );
+        CREATE INDEX corrections_by_run ON corrections (run_id);
+        """,
+    ),
 )
 """(number, name, statements), append-only: a released entry is never edited. The number is the file's user_version."""
 
@@ -156,6 +167,18 @@ def _decided(run: Trajectory, redactor: Redactor) -> tuple[Any, ...]:
         run.score,
         labels,
     )
+
+
+def correction_text(answer: str, redactor: Redactor) -> str:
+    """A correction as it is stored, redacted; a JSON object string by string, so that it stays one."""
+    try:
+        value = json.loads(answer)
+    except (ValueError, RecursionError):
+        value = None
+    if not isinstance(value, dict):
+        return writable(redactor.redact(answer))
+    clean = redactor.redact_json(value)
+    return writable(answer if clean == value else json.dumps(clean, ensure_ascii=False))
 
 
 def tool_row(schema: Json, redactor: Redactor) -> tuple[str, str]:

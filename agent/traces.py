@@ -14,6 +14,7 @@ import os
 import socket
 import sqlite3
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, InvalidStateError
 from contextlib import closing, suppress
@@ -49,6 +50,7 @@ class RunSummary:
     steps: int
     version: str
     process: str
+    corrected: bool = False
 
     @property
     def state(self) -> str:
@@ -161,6 +163,23 @@ class TraceStore:
         update = "UPDATE runs SET labels = json_patch(labels, ?) WHERE id = ?"
         self._submit(lambda connection: connection.execute(update, (text, exact))).result()
 
+    def correct(self, corrections: Sequence[tuple[str, str]]) -> None:
+        """Put on record what runs should have answered: beside what they did answer, which stays as it is.
+
+        Args:
+            corrections: runs, by id or unique prefix, and answers; a run's newest one counts.
+
+        Raises:
+            StoreError: there is no such run, or it cannot be written; then none of them is on record.
+        """
+        now = time.time()
+        rows = [
+            (self.resolve(run_id), now, trace_schema.correction_text(answer, self.redactor))
+            for run_id, answer in corrections
+        ]
+        insert = "INSERT INTO corrections (run_id, given, answer) VALUES (?, ?, ?)"
+        self._submit(lambda connection: connection.executemany(insert, rows)).result()
+
     def delete(self, ids: Sequence[str]) -> int:
         """Delete runs so that no byte of them stays in the file or its log; returns how many.
 
@@ -207,14 +226,16 @@ class TraceStore:
         return self._summaries(where, [*values, limit, offset])
 
     def search(self, text: str, limit: int = 20) -> list[RunSummary]:
-        """Runs whose task, messages, thoughts or tool arguments contain the text, newest first.
+        """Runs whose task, messages, thoughts, tool arguments or corrections contain the text, newest first.
 
         Letters A to Z match in either case. A plain scan, not an index: it takes about a third of a second per
         100,000 messages, costs nothing when writing, and leaves nothing behind when a run is deleted.
         """
         pattern = "%" + text.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_") + "%"
         inside = " OR ".join(f"{column} LIKE ?1 ESCAPE '\\'" for column in ("content", "thought", "tool_calls"))
-        where = f"task LIKE ?1 ESCAPE '\\' OR id IN (SELECT run_id FROM messages WHERE {inside})"
+        said = f"SELECT run_id FROM messages WHERE {inside}"
+        corrected = "SELECT run_id FROM corrections WHERE answer LIKE ?1 ESCAPE '\\'"
+        where = f"task LIKE ?1 ESCAPE '\\' OR id IN ({said}) OR id IN ({corrected})"
         return self._summaries(where, [pattern, limit, 0])
 
     def get(self, run_id: str) -> Trajectory:
@@ -265,7 +286,8 @@ class TraceStore:
 
     def _summaries(self, where: str, values: list[Any]) -> list[RunSummary]:
         steps = "(SELECT count(*) FROM messages WHERE run_id = runs.id AND role = 'assistant')"
-        query = f"SELECT {trace_schema.RUN_COLUMNS}, {steps} FROM runs WHERE {where} ORDER BY started DESC, rowid DESC"
+        more = f"{steps}, EXISTS (SELECT 1 FROM corrections WHERE run_id = runs.id)"
+        query = f"SELECT {trace_schema.RUN_COLUMNS}, {more} FROM runs WHERE {where} ORDER BY started DESC, rowid DESC"
         with self._reading() as connection:
             rows = connection.execute(f"{query} LIMIT ? OFFSET ?", values).fetchall()
         return [_summary(row) for row in rows]
@@ -313,7 +335,7 @@ def _conditions(outcome: str, skill: str, model: str, since: float, parent: str)
 def _summary(row: tuple[Any, ...]) -> RunSummary:
     run = trace_schema.load_run(row[:20], [])
     kept = {name: getattr(run, name) for name in RunSummary.__dataclass_fields__ if hasattr(run, name)}
-    return RunSummary(**kept, steps=row[20], version=row[18], process=row[19])
+    return RunSummary(**kept, steps=row[20], version=row[18], process=row[19], corrected=bool(row[21]))
 
 
 def _load(connection: sqlite3.Connection, run_id: str) -> Trajectory:
@@ -328,6 +350,8 @@ def _load(connection: sqlite3.Connection, run_id: str) -> Trajectory:
         message, detail = trace_schema.load_message(stored)
         run.messages.append(message)
         run.details.append(detail)
+    newest = "SELECT answer FROM corrections WHERE run_id = ? ORDER BY number DESC LIMIT 1"
+    run.correction = next((row[0] for row in connection.execute(newest, (run_id,))), "")
     return run
 
 

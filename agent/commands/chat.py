@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 HELP = """\
 /NAME ...     a skill, e.g. /annotate paper.txt (Tab completes)
 /good, /bad   label the last run
+/edit         correct the last answer in your editor; the correction goes on record
 /trace        show the last run as it is on record
 /new          forget the conversation
 /quit         leave (also Ctrl-D)
@@ -84,6 +85,26 @@ class Conversation:
         self.session.store.label(self.last_run, verdict=verdict)
         self._say(f"run {self.last_run} is labelled {verdict}")
 
+    def edit(self) -> None:
+        """Open the last answer in the person's editor, and record what they make of it as a correction."""
+        from agent import correction, editor
+        from agent.commands import task
+
+        if not task.at_terminal():
+            raise UsageError("there is no terminal to edit at", "Use `apprentice traces correct RUN FILE`.")
+        if not self.last_run:
+            raise UsageError("there is no run to correct yet")
+        self.session.store.flush()
+        run = self.session.store.get(self.last_run)
+        before = correction.begin(run)
+        after = editor.edit(before, ".json" if before.startswith("{") else ".md")
+        if after.strip() == before.strip():
+            self._say("nothing was changed, so nothing is recorded; /good says that the answer is right")
+            return
+        found = correction.check(run, after)
+        self.session.store.correct([(run.id, found.answer)])
+        self._say("\n".join([*(f"! {doubt}" for doubt in found.doubts), f"the correction of run {run.id} is recorded"]))
+
     def show(self) -> None:
         """Show the last run from the record."""
         from agent.commands.traces import render
@@ -114,6 +135,7 @@ class Conversation:
 OWN: dict[str, Callable[[Conversation], None]] = {
     "/good": lambda conversation: conversation.label("good"),
     "/bad": lambda conversation: conversation.label("bad"),
+    "/edit": Conversation.edit,
     "/trace": Conversation.show,
     "/new": Conversation.forget,
     "/help": lambda conversation: print(HELP),

@@ -1,4 +1,4 @@
-"""`apprentice traces`: list, show, search, export, delete what is on record."""
+"""`apprentice traces`: list, show, search, export, delete what is on record (correct.py has a person's words on it)."""
 
 from __future__ import annotations
 
@@ -25,6 +25,7 @@ OUTCOMES = ("success", "failure", "unknown", "interrupted")
 
 def add_traces(parser: argparse.ArgumentParser) -> None:
     from agent.cli import positive
+    from agent.commands import correct
 
     parser.description = "What is on record. Without an action: the newest runs. RUN is an id, its start, or `last`."
     parser.set_defaults(run=list_runs, limit=20, json=False, outcome="", skill="")
@@ -44,6 +45,7 @@ def add_traces(parser: argparse.ArgumentParser) -> None:
     search.add_argument("--limit", type=positive, default=20, metavar="N")
     search.add_argument("--json", action="store_true")
     search.set_defaults(run=search_runs)
+    correct.add_actions(commands)
     export = commands.add_parser("export", help="write runs to a file")
     export.add_argument("path", type=Path, metavar="FILE")
     export.add_argument("--format", choices=FORMATS, default="messages")
@@ -160,7 +162,7 @@ def table(runs: Sequence[RunSummary], width: int) -> list[str]:
         when = datetime.fromtimestamp(run.started).strftime("%Y-%m-%d %H:%M:%S")
         outcome = run.outcome if run.ended else run.where
         seconds = f"{run.ended - run.started:.1f}s" if run.ended else "-"
-        labels = " ".join(f"{key}={value}" for key, value in run.labels.items())
+        labels = " ".join([*(f"{key}={value}" for key, value in run.labels.items()), *["corrected"] * run.corrected])
         task = " ".join(clean(run.task).split())[:80]
         part = "  " if run.parent_id else ""
         rows.append((run.id, when, outcome, seconds.rjust(6), clean(run.model), labels, part + task))
@@ -182,9 +184,11 @@ def render(run: Trajectory) -> str:
         f"skills   {', '.join(run.skills) or '-'}",
         f"tools    {', '.join(tool['function']['name'] for tool in run.tools) or '-'}",
         f"outcome  {f'{run.outcome}: {run.reason}' if run.ended else f'none on record after step {steps}'}",
+        f"labels   {' '.join(f'{key}={value}' for key, value in run.labels.items()) or '-'}",
         f"usage    {run.usage.prompt_tokens}+{run.usage.completion_tokens} tokens, {run.usage.seconds:.2f} s",
     ]
     parts = [_message(index, *pair) for index, pair in enumerate(zip(run.messages, run.details, strict=True))]
+    parts += [f"\n[correction] what a person says the answer should be\n{run.correction}"] if run.correction else []
     return clean("\n".join([*head, *parts]))
 
 

@@ -1,0 +1,1 @@
+"""From traces, gold files and agent output to a dataset folder whose rows are known to be right."""
