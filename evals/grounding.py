@@ -23,10 +23,11 @@ from agent.config import Grounding, Settings
 from agent.messages import Message
 from agent.models.base import Model, Reply
 from agent.registry import open_model
+from evals.metrics import row_f1
 from skills.annotate.attempt import prompt
 from skills.annotate.framework import Framework, load
 from skills.annotate.grammar import template
-from skills.annotate.validate import check, grounded, parse, stated, supported_share, token_f1
+from skills.annotate.validate import check, grounded, parse, stated, supported_share
 
 HEADERS = (
     "level",
@@ -54,21 +55,6 @@ class Measure:
     tokens: int
     seconds: float
     grammar_seconds: float
-
-
-def row_f1(found: dict[str, Any], gold: dict[str, str], framework: Framework) -> float:
-    """The mean of the moves' token F1: where either side is the absent text, 1 if both are, else 0.
-
-    An annotation that lacks a move scores 0.
-    """
-    if any(not isinstance(found.get(key), str) or not found[key].strip() for key in framework.keys):
-        return 0.0
-    absent = framework.absent
-    scores = [
-        float(found[key] == gold[key]) if absent in (found[key], gold[key]) else token_f1(found[key], gold[key])
-        for key in framework.keys
-    ]
-    return statistics.fmean(scores)
 
 
 async def measure(

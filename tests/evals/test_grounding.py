@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from evals.grounding import HEADERS, Measure, line, main, row_f1, table
+from evals.grounding import HEADERS, Measure, line, main, table
+from evals.metrics import row_f1
 from skills.annotate.framework import load
 
 FRAMEWORK = load("eight-moves")
