@@ -48,7 +48,9 @@ def imports_at_start(tree: ast.Module) -> Iterator[str]:
         elif isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
             waiting += node.orelse
         elif isinstance(node, ast.If | ast.Try | ast.With | ast.ClassDef):
-            waiting += [child for child in ast.walk(node) if isinstance(child, ast.Import | ast.ImportFrom)]
+            for child in ast.iter_child_nodes(node):
+                waiting += child.body if isinstance(child, ast.ExceptHandler) else []
+                waiting += [child] if isinstance(child, ast.stmt) else []
 
 
 @pytest.mark.parametrize("code", ["import agent", "import agent.cli, agent.loop, agent.doctor, tools.registry"])
@@ -89,8 +91,12 @@ except ImportError:
     from fallback import thing
 def later():
     import inside
+class Kind:
+    import within
+    def later(self):
+        import inside
 """
-    assert set(imports_at_start(ast.parse(text))) == {"typing", "otherwise", "tried.deeply", "fallback"}
+    assert set(imports_at_start(ast.parse(text))) == {"typing", "otherwise", "tried.deeply", "fallback", "within"}
 
 
 @pytest.mark.parametrize("path", [*SOURCES, *TESTS, ROOT / "scripts" / "setup"], ids=relative)
