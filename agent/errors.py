@@ -91,3 +91,7 @@ class StoreError(ApprenticeError):
 
 class ToolError(ApprenticeError):
     exit_code = 7
+
+
+class TrainingError(ApprenticeError):
+    exit_code = 8

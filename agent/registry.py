@@ -27,6 +27,7 @@ ADDRESSES = {
     "openai:NAME": "OpenAI",
     "openai@URL:NAME": "any OpenAI-compatible server (vLLM, llama-server, LM Studio)",
     "anthropic:NAME": "Anthropic",
+    "hf:ID_OR_PATH[+ADAPTER]": "transformers and peft, to evaluate what was just trained",
     "scripted:PATH": "replays the replies of a JSONL file; for tests and demonstrations",
 }
 BUILT_IN_SKILLS = Path(__file__).resolve().parent.parent / "skills"
@@ -48,6 +49,16 @@ class Specialist:
     @property
     def address(self) -> str:
         return f"specialist:{self.name}@{self.version}"
+
+    @property
+    def adapter_sha256(self) -> str:
+        """Of adapter.gguf, as its card says; empty if it does not."""
+        return _hash_in(self.card, "adapter")
+
+    @property
+    def base_sha256(self) -> str:
+        """Of the GGUF that it was trained for, as its card says; empty if it does not."""
+        return _hash_in(self.card, "base")
 
 
 def open_model(address: str, settings: Settings) -> Model:
@@ -77,6 +88,11 @@ def open_model(address: str, settings: Settings) -> Model:
         from agent.models.anthropic import Anthropic
 
         return Anthropic(rest, settings)
+    if scheme == "hf" and rest:
+        from agent.models.transformers import Transformers
+
+        base, _, adapter = rest.partition("+")
+        return Transformers(base, settings, Path(os.path.expanduser(adapter)) if adapter else None, address)
     if scheme == "scripted" and rest:
         from agent.models.scripted import Scripted
 
@@ -98,7 +114,32 @@ def _open_llamacpp(address: str, scheme: str, rest: str, settings: Settings) -> 
         return LlamaCpp(Path(base), settings, adapter=Path(adapter) if adapter else None, address=address)
     name, _, version = rest.partition("@")
     found = specialist(name, version, settings)
-    return LlamaCpp(find(settings), settings, adapter=found.adapter, address=found.address)
+    embedded = find(settings)
+    check_weights(found, embedded)
+    return LlamaCpp(embedded, settings, adapter=found.adapter, address=found.address)
+
+
+def check_weights(found: Specialist, base: Path) -> None:
+    """Raise ModelUnavailable unless the adapter is the one that its card was written for, and so is the base.
+
+    Args:
+        found: the specialist.
+        base: the GGUF that it would be served with.
+    """
+    from agent.models.gguf_file import sha256
+
+    if not found.adapter.is_file():
+        raise ModelUnavailable(f"{found.address} lacks its weights, {found.adapter}", "Copy that file back there.")
+    if found.adapter_sha256 != sha256(found.adapter):
+        raise ModelUnavailable(
+            f"{found.adapter} is not the file that the card of {found.address} was written for",
+            f"Restore it, or take an earlier version: `apprentice registry rollback {found.name}`.",
+        )
+    if found.base_sha256 != sha256(base):
+        raise ModelUnavailable(
+            f"{found.address} was trained on another base than {base.name}",
+            "Set models.local_path to the base that its card names, or train it again.",
+        )
 
 
 def server_and_name(address: str) -> tuple[str, str]:
@@ -116,7 +157,7 @@ def server_and_name(address: str) -> tuple[str, str]:
 
 def is_local(address: str, settings: Settings) -> bool:
     """Whether a task sent to this address stays on this machine."""
-    if address == "local" or address.startswith(("gguf:", "specialist:", "scripted:")):
+    if address == "local" or address.startswith(("gguf:", "specialist:", "hf:", "scripted:")):
         return True
     from agent.models.http import is_loopback
 
@@ -129,8 +170,10 @@ def is_local(address: str, settings: Settings) -> bool:
 def specialists(settings: Settings) -> list[Specialist]:
     """Every version of every specialist on this machine, shipped ones first."""
     shipped = [_read(card.parent, "0") for card in sorted(BUILT_IN_SKILLS.glob("*/specialist/card.json"))]
-    own = sorted((data_dir(settings) / "specialists").glob("*/*/card.json"))
-    return shipped + [_read(card.parent, card.parent.name) for card in own]
+    names = sorted((data_dir(settings) / "specialists").glob("[!.]*"))  # what begins with a dot comes and goes
+    own = [card.parent for name in names for card in name.glob("*/card.json")]
+    numbered = sorted((folder for folder in own if folder.name.isdecimal()), key=lambda f: (f.parent.name, int(f.name)))
+    return shipped + [_read(folder, folder.name) for folder in numbered]
 
 
 def promoted(name: str, settings: Settings) -> Specialist | None:
@@ -161,6 +204,11 @@ def specialist(name: str, version: str, settings: Settings) -> Specialist:
             f"there is no specialist {name}{'@' + version if version else ''}", "`apprentice models` lists them."
         )
     return found
+
+
+def _hash_in(card: dict[str, Any], part: str) -> str:
+    entry = card.get(part)
+    return str(entry.get("sha256", "")) if isinstance(entry, dict) else ""
 
 
 def _read(folder: Path, version: str) -> Specialist:

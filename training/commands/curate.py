@@ -45,7 +45,7 @@ async def run(options: argparse.Namespace) -> int:
     from training.asking import open_model
     from training.commands.progress import progress
     from training.curation.agreement import agreement, read_gold
-    from training.curation.curate import curate, kept_row
+    from training.curation.curate import curate, kept_row, label
     from training.curation.judge import Judge
     from training.journal import write_text
     from training.rows import as_jsonl
@@ -76,13 +76,6 @@ async def run(options: argparse.Namespace) -> int:
         pairs = zip(outputs, decisions, strict=True)
         print(told(agreement([(decision.kept, one.subject, one.document) for one, decision in pairs], gold)))
     return 0
-
-
-def label(store: TraceStore, decisions: Sequence[Decision]) -> None:
-    """Put what was decided on record, as labels of the runs."""
-    for decision in decisions:
-        word = "kept" if decision.kept else "rejected"
-        store.label(decision.run, curator=word, curator_reasons=decision.reasons or None)
 
 
 def _outputs(options: argparse.Namespace, store: TraceStore | None) -> list[Output]:

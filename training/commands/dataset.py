@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,8 +10,7 @@ from agent import config
 from agent.errors import UsageError
 
 if TYPE_CHECKING:
-    from agent.messages import Json, Trajectory
-    from agent.traces import TraceStore
+    from agent.messages import Json
 
 
 def add_actions(actions: Any) -> None:
@@ -68,6 +66,7 @@ def share(text: str) -> float:
 
 async def build_dataset(options: argparse.Namespace) -> int:
     from agent.commands.traces import OpenStore
+    from training.dataset import trajectories
     from training.dataset.build import Inputs, build
     from training.dataset.selection import Rules
     from training.dataset.split import Shares
@@ -78,15 +77,9 @@ async def build_dataset(options: argparse.Namespace) -> int:
     out = options.out or _usual(options.skill)
     settings, _ = config.load(Path("/dev/null"), trusted=False)
     with OpenStore() as store:
-        manifest = await build(inputs, () if options.no_traces else _ended(store), out, settings)
+        manifest = await build(inputs, () if options.no_traces else trajectories.on_record(store), out, settings)
     _tell(manifest, out, as_json=options.json)
     return 0
-
-
-def _ended(store: TraceStore) -> Iterator[Trajectory]:
-    """The runs on record, less those that go on in another process right now."""
-    ids = [run.id for run in reversed(store.runs(limit=-1)) if run.state != "running"]
-    return store.each(ids)
 
 
 def _usual(skill: str) -> Path:

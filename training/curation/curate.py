@@ -13,7 +13,7 @@ import json
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from agent.errors import InputError
 from skills.annotate.validate import check
@@ -24,6 +24,9 @@ from training.curation.subject import Subject
 from training.journal import Journal
 from training.rows import Row
 from training.sources import annotated
+
+if TYPE_CHECKING:
+    from agent.traces import TraceStore
 
 RULES = "1"
 """Counted up when a rule changes, so that older decisions are made anew."""
@@ -116,6 +119,13 @@ async def decide(output: Output, judge: Judge | None = None) -> Decision:
     passes = sum(verdict.passed for verdict in verdicts)
     key = _key(subject, judge)
     return Decision(key, output.id, output.document, passes >= PASSES, veto, passes, verdicts, output.run)
+
+
+def label(store: TraceStore, decisions: Iterable[Decision]) -> None:
+    """Put what was decided on record, as labels of the runs."""
+    for decision in decisions:
+        word = "kept" if decision.kept else "rejected"
+        store.label(decision.run, curator=word, curator_reasons=decision.reasons or None)
 
 
 def vetoed(subject: Subject) -> str:

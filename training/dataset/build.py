@@ -33,6 +33,7 @@ class Inputs:
         rows: files of training rows; each row's source counts as it says.
         exclude: evaluation files, whose documents are left out.
         rules: how to select.
+        command: how a person makes it again; empty: the options of `train dataset build`.
     """
 
     skill: str = "annotate"
@@ -42,6 +43,7 @@ class Inputs:
     rows: Sequence[Path] = ()
     exclude: Sequence[Path] = ()
     rules: Rules = field(default_factory=Rules)
+    command: str = ""
 
     @property
     def files(self) -> list[tuple[str, Path]]:
@@ -54,6 +56,16 @@ class Inputs:
             "exclude": self.exclude,
         }
         return [(option, path) for option, paths in options.items() for path in paths]
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """What a dataset will hold: rows, what was left out, and how many runs and excluded documents were read."""
+
+    rows: dict[Split, list[Row]]
+    ledger: Ledger
+    runs: int
+    excluded: int
 
 
 async def build(inputs: Inputs, runs: Iterable[Trajectory], out: Path, settings: Settings) -> Json:
@@ -75,18 +87,39 @@ async def build(inputs: Inputs, runs: Iterable[Trajectory], out: Path, settings:
         ConfigError: a package for training is not installed.
     """
     folder.take_up(out)
+    return await write(prepare(inputs, runs, out / folder.REVIEW), inputs, out, settings)
+
+
+def prepare(inputs: Inputs, runs: Iterable[Trajectory], reviewed: Path, more: Iterable[Candidate] = ()) -> Prepared:
+    """Choose the rows of a dataset, without writing anything.
+
+    Args:
+        inputs: files and rules.
+        runs: the record; whole runs.
+        reviewed: a person's decisions about rows, if there is such a file.
+        more: candidates from elsewhere.
+
+    Raises:
+        InputError: a file cannot be used.
+    """
     ledger, counted = Ledger(), Counter[str]()
     found = trajectories.collect(_counting(runs, counted), inputs.skill, ledger)
-    examples = [*found.examples, *_from_files(inputs, ledger)]
-    examples = review.apply(examples, review.decisions(out / folder.REVIEW), ledger)
+    examples = [*found.examples, *_from_files(inputs, ledger), *more]
+    examples = review.apply(examples, review.decisions(reviewed), ledger)
     excluded = {key: text for path in inputs.exclude for key, text in sources.documents(path)}
     rows = select(examples, found.negatives, excluded, inputs.rules, ledger)
+    return Prepared(rows, ledger, counted["runs"], len(excluded))
+
+
+async def write(prepared: Prepared, inputs: Inputs, out: Path, settings: Settings) -> Json:
+    """Write what was prepared from these inputs, as `build` does. Returns the manifest."""
+    rows = prepared.rows
     manifest = {
-        **_head(inputs, out, counted["runs"]),
+        **_head(inputs, out, prepared.runs),
         **_counts(rows),
         "tokens": await _tokens([row for split in SPLITS[:3] for row in rows[split]], settings),
-        "dropped": ledger.summary(),
-        "excluded": len(excluded),
+        "dropped": prepared.ledger.summary(),
+        "excluded": prepared.excluded,
     }
     folder.write(out, rows, manifest, card.render(rows, manifest))
     return folder.read_manifest(out)
@@ -130,7 +163,7 @@ def _head(inputs: Inputs, out: Path, runs: int) -> Json:
             "least": shares.least,
             "unverified": inputs.rules.unverified,
         },
-        "command": _command(inputs, out),
+        "command": inputs.command or _command(inputs, out),
     }
 
 

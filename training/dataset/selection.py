@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from training.dataset.candidates import Candidate, Ledger
-from training.dataset.split import KEPT_OUT, ORDER, Shares, place, splits
+from training.dataset.split import KEPT_OUT, ORDER, Shares, place, position, splits
 from training.dedupe import Index, clusters
 from training.rows import Row, Split
 
@@ -21,10 +22,19 @@ class Rules:
     Args:
         shares: of the splits.
         unverified: whether rows that nobody verified may be trained on, too.
+        seen: documents that the model to go on from was made from: the gate has no use for them.
+        replay: the most rows of source `replay` for each verified one that is trained on.
     """
 
     shares: Shares = field(default_factory=Shares)
     unverified: bool = False
+    seen: frozenset[str] = frozenset()
+    replay: float = math.inf
+
+    def place(self, document: str) -> Split:
+        """The split of a document; one that was seen is trained on again where the gate would have had it."""
+        split = place(document, self.shares)
+        return "train" if split == "gate" and document in self.seen else split
 
 
 def select(
@@ -48,9 +58,11 @@ def select(
     negatives = _not_excluded(negatives, excluded, index, ledger)
     examples = _allowed(examples, rules, ledger)
     group = clusters({one.row.document: one.text for one in [*examples, *negatives]})
-    examples = _best(_in_one_split(examples, group, rules.shares, ledger), group, ledger)
+    rules = _grown(examples, group, rules)
+    examples = _best(_in_one_split(examples, group, rules, ledger), group, ledger)
     verified = [one.row.document for one in examples if one.row.verified]
     where = splits((one.row.document for one in examples), verified, rules.shares)
+    where |= {document: "train" for document in rules.seen if where.get(document) == "gate"}
     found: dict[Split, list[Row]] = {split: [] for split in ORDER}
     for one in examples:
         split = "train" if one.row.source == "rehearsal" else where[one.row.document]
@@ -58,6 +70,7 @@ def select(
             ledger.drop(f"not verified, and its document is kept out for {split}", one.where)
         else:
             found[split].append(one.row)
+    found["train"] = _less_replay(found["train"], rules, ledger)
     found["negatives"] = _for_training(negatives, group, rules.shares, ledger)
     return {split: sorted(rows, key=lambda row: row.id) for split, rows in found.items()}
 
@@ -88,13 +101,35 @@ def _allowed(found: Iterable[Candidate], rules: Rules, ledger: Ledger) -> list[C
     return kept
 
 
-def _place(one: Candidate, shares: Shares) -> Split:
+def _grown(found: Sequence[Candidate], group: Mapping[str, str], rules: Rules) -> Rules:
+    """The rules with a gate that is large enough: a group of near duplicates is in it if all its documents are."""
+    last: dict[str, float] = {}
+    for one in found:
+        if one.row.verified:
+            document = one.row.document
+            at = 1.0 if document in rules.seen else position(document)
+            last[group[document]] = max(at, last.get(group[document], 0.0))
+    return replace(rules, shares=rules.shares.grown(list(last.values())))
+
+
+def _less_replay(rows: Sequence[Row], rules: Rules, ledger: Ledger) -> list[Row]:
+    """The rows with no more replay than the rules want: what a model said before must not outweigh what is right."""
+    kept = [row for row in rows if row.source != "replay"]
+    replayed = sorted((row for row in rows if row.source == "replay"), key=lambda row: row.id)
+    verified = sum(row.verified for row in kept)
+    most = int(min(len(replayed), rules.replay * verified)) if verified else len(replayed)
+    for row in replayed[most:]:
+        ledger.drop("more replay than the verified rows allow", str(row.provenance.get("run", row.id)))
+    return [*kept, *replayed[:most]]
+
+
+def _place(one: Candidate, rules: Rules) -> Split:
     """Where a candidate goes by its document's key; rehearsal is about none of the task's and is for training."""
-    return "train" if one.row.source == "rehearsal" else place(one.row.document, shares)
+    return "train" if one.row.source == "rehearsal" else rules.place(one.row.document)
 
 
 def _in_one_split(
-    found: Sequence[Candidate], group: Mapping[str, str], shares: Shares, ledger: Ledger
+    found: Sequence[Candidate], group: Mapping[str, str], rules: Rules, ledger: Ledger
 ) -> list[Candidate]:
     """Near duplicates are never on both sides: of a group, what falls into the first split stays.
 
@@ -104,10 +139,10 @@ def _in_one_split(
     claims: dict[str, set[Split]] = {}
     for one in found:
         if one.row.verified:
-            claims.setdefault(group[one.row.document], set()).add(_place(one, shares))
+            claims.setdefault(group[one.row.document], set()).add(_place(one, rules))
     kept = []
     for one in found:
-        own = _place(one, shares)
+        own = _place(one, rules)
         claimed = claims.get(group[one.row.document], {own})
         first = next(split for split in ORDER if split in claimed)
         if own == first:

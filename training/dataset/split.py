@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 
 from agent.errors import UsageError
 from training.rows import Split
@@ -21,18 +22,35 @@ class Shares:
         validation: the share that chooses between checkpoints.
         gate: the share that decides about promotion.
         least: verified documents that the gate wants, once there are ten times as many in all.
+        most: how far the gate may grow where there are fewer, so that it has `least`; 0: it does not.
     """
 
     validation: float = 0.1
     gate: float = 0.1
     least: int = 40
+    most: float = 0.0
 
     def __post_init__(self) -> None:
-        if min(self.validation, self.gate, self.least) < 0 or self.validation + self.gate >= 1:
+        if min(self.validation, self.gate, self.least) < 0 or self.validation + max(self.gate, self.most) >= 1:
             raise UsageError(
-                f"validation {self.validation} and gate {self.gate} are no shares of one whole",
+                f"validation {self.validation} and gate {max(self.gate, self.most)} are no shares of one whole",
                 "Each is from 0, and both together less than 1.",
             )
+
+    def grown(self, positions: Sequence[float]) -> Shares:
+        """The shares with which `least` of these positions fall into the gate, or as many as `most` allows.
+
+        As the record grows the gate shrinks again, into what it was before: so nothing that a model was trained on
+        ever gets into it.
+
+        Args:
+            positions: of verified documents, as `position` tells them.
+        """
+        if self.most <= self.gate:
+            return self
+        enough = len(positions) >= max(1, self.least)
+        mark = math.nextafter(sorted(positions)[max(1, self.least) - 1], 1.0) if enough else self.most
+        return replace(self, gate=min(self.most, max(self.gate, mark)), most=0.0)
 
 
 def position(document: str) -> float:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from agent.errors import InputError
 from agent.messages import Json, Message, Trajectory
@@ -19,6 +19,9 @@ from skills.annotate.validate import token_f1
 from training.dataset.candidates import LABELLED, RANK, Candidate, Ledger, candidate
 from training.rows import Source, document_key
 from training.sources import annotated, answered
+
+if TYPE_CHECKING:
+    from agent.traces import TraceStore
 
 AGREE = 0.8
 """Two models' annotations count as the same from this mean token F1 of their moves; a second annotator reaches 0.77."""
@@ -41,6 +44,12 @@ class Verdict:
     source: Source | None
     why: str
     rank: int = 0
+
+
+def on_record(store: TraceStore) -> Iterator[Trajectory]:
+    """The runs of a store, oldest first, less those that go on in another process right now."""
+    ids = [run.id for run in reversed(store.runs(limit=-1)) if run.state != "running"]
+    return store.each(ids)
 
 
 def collect(runs: Iterable[Trajectory], skill: str, ledger: Ledger) -> Found:
