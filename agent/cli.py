@@ -25,23 +25,31 @@ EXAMPLES = """examples ("/NAME ..." activates a skill):
   apprentice traces show last
 
 commands (each has its own --help):
-  chat      talk in a REPL             traces    list, show, search, export, delete
-  skills    what it knows to do        route     which model would take a task, and why
-  tools     what a model may call      doctor    what is there, what is missing, how to fix it
-  models    addresses and specialists  config    settings: show, set, trust
+  chat      talk in a REPL             traces    list, show, search, export, correct, delete
+  skills    what it knows to do        improve   train a specialist from the record, if it wins
+  tools     what a model may call      train     its parts: datasets, training, export
+  models    addresses and specialists  evals     measure models, compare them
+  route     which model, and why       registry  specialists' versions: promote, roll back
+  doctor    what is missing, the fix   deploy    a specialist to Ollama or a server
+  config    settings: show, set, trust
 """
 
 COMMANDS = {
-    "chat": "chat",
-    "skills": "listings",
-    "tools": "listings",
-    "models": "listings",
-    "route": "listings",
-    "doctor": "listings",
-    "config": "config",
-    "traces": "traces",
+    "chat": "agent.commands.chat",
+    "skills": "agent.commands.listings",
+    "tools": "agent.commands.listings",
+    "models": "agent.commands.listings",
+    "route": "agent.commands.listings",
+    "doctor": "agent.commands.listings",
+    "config": "agent.commands.config",
+    "traces": "agent.commands.traces",
+    "train": "training.commands.train",
+    "registry": "training.commands.registry",
+    "deploy": "training.commands.deploy",
+    "improve": "training.commands.improve",
+    "evals": "evals.commands",
 }
-"""Which file of agent/commands/ each command stands in."""
+"""Which module each command stands in."""
 
 LAYOUT = functools.partial(argparse.RawDescriptionHelpFormatter, max_help_position=33)
 
@@ -216,7 +224,7 @@ def add_run_options(parser: argparse.ArgumentParser) -> None:
 def command_parser(name: str) -> argparse.ArgumentParser:
     """The parser of one command; its file says what it accepts and sets `run`."""
     parser = Parser(prog=f"apprentice {name}", formatter_class=LAYOUT)
-    module: ModuleType = importlib.import_module(f"agent.commands.{COMMANDS[name]}")
+    module: ModuleType = importlib.import_module(COMMANDS[name])
     getattr(module, f"add_{name}")(parser)
     return parser
 

@@ -24,6 +24,7 @@ EFFECT = r"^(?:shell|net:[\w.-]+)$"
 """The effects that can be allowed in advance; consent for a host holds for all its ports."""
 Protocol = Literal["auto", "native", "json", "text"]
 Grounding = Literal["none", "numbers", "words"]
+BestBy = Literal["agreement", "likelihood"]
 
 
 class Section(BaseModel):
@@ -101,6 +102,26 @@ class Annotate(Section):
     """The most tokens of one move."""
     retries: int = Field(default=1, ge=0, le=5)
     """Further attempts of the same model when validators object."""
+    best_of: int = Field(default=1, ge=1, le=16)
+    """Replies to one abstract, of which the best of each move is taken. More cost time and gain a little."""
+    best_by: BestBy = "agreement"
+    """Which is best. agreement: most like the others' same move; likelihood: of the likeliest reply."""
+
+
+class Gate(Section):
+    rows: int = Field(default=40, ge=40)
+    """Verified rows, kept out of training, that a promotion is decided on. Never fewer than 40."""
+    margin: float = Field(default=0.005, ge=0, lt=1)
+    """By how much a candidate's token F1 must be above the incumbent's, as the mean over the same rows."""
+    confidence: float = Field(default=0.95, ge=0.5, lt=1)
+    """The share of bootstrap draws in which the candidate must be ahead."""
+    rehearsal_drop: float = Field(default=0.05, ge=0, le=1)
+    """How much of the base's pass share on the rehearsal suite a candidate may lose."""
+
+
+class Improve(Section):
+    every: int = Field(default=0, ge=0)
+    """New good or corrected runs after which `improve` starts by itself in the background. 0: never."""
 
 
 class Settings(Section):
@@ -113,6 +134,8 @@ class Settings(Section):
     tools: Tools = Tools()
     consent: Consent = Consent()
     annotate: Annotate = Annotate()
+    gate: Gate = Gate()
+    improve: Improve = Improve()
 
 
 def config_dir() -> Path:

@@ -50,6 +50,8 @@ class Conversation:
     model: str
     turns: list[Message] = field(default_factory=list)
     last_run: str = ""
+    ended_well: bool = False
+    """Whether the last run to end was a success."""
     by_person: bool = True
     """Whether a person types the lines; piped ones start no skill, save nothing, and make nothing readable."""
 
@@ -77,6 +79,8 @@ class Conversation:
         session.emit(Event("answer", "", {"text": answer}))
         if answer:
             self.turns += [Message("user", line), Message("assistant", answer)]
+            if self.ended_well:
+                task.improve_if_due(session)
 
     def label(self, verdict: str) -> None:
         """Record what the person thinks of the last run."""
@@ -153,6 +157,8 @@ async def chat(options: argparse.Namespace) -> int:
     def emit(event: Event) -> None:
         if event.kind == "run" and holder:
             holder[0].last_run = event.run_id
+        if event.kind == "end" and holder:
+            holder[0].ended_well = event.data["outcome"] == "success"
         sink(event)
 
     ask = task.ask_on_terminal if task.at_terminal() else None

@@ -40,9 +40,21 @@ async def run(options: argparse.Namespace) -> int:
         session.stdin = typed.read_stdin(options.task)
         answer = await do(session, options.task, model=options.model)
         session.emit(Event("answer", "", {"text": answer}))
+        if outcomes and outcomes[-1] == "success":
+            improve_if_due(session)
     finally:
         await session.close()
     return 0 if outcomes and outcomes[-1] == "success" else 1
+
+
+def improve_if_due(session: Session) -> None:
+    """After a task that ended well: start `improve` in the background if `improve.every` says so, and tell it."""
+    if session.settings.improve.every:
+        from agent import improving
+
+        session.store.flush()
+        if said := improving.start_if_due(session.settings, session.store):
+            session.emit(Event("notice", "", {"text": said}))
 
 
 async def open_session(
@@ -85,7 +97,7 @@ async def open_session(
     return Session(settings, store, emit, consent, workspace, found, context, known, data, options=chosen)
 
 
-SKILL_OPTIONS = ("format", "overwrite", "explain", "framework", "column", "grounding")
+SKILL_OPTIONS = ("format", "overwrite", "explain", "framework", "column", "grounding", "best_of")
 
 
 def known_skills(root: Path, trusted: bool) -> tuple[dict[str, Skill], list[str]]:

@@ -193,7 +193,10 @@ def render(run: Trajectory) -> str:
 
 
 def _message(index: int, message: Message, detail: Detail) -> str:
-    notes = [detail.model, detail.preference, detail.error, f"{detail.seconds:.2f} s" if detail.seconds else ""]
+    samples = detail.sampling.get("composed_of")
+    composed = f"composed of {samples} samples" if samples else ""
+    seconds = f"{detail.seconds:.2f} s" if detail.seconds else ""
+    notes = [detail.model, composed, detail.preference, detail.error, seconds]
     note = " · ".join(filter(None, [message.name, *notes]))
     body = [f"\n[{index}] {message.role}" + (f" · {note}" if note else "")]
     if message.thought:

@@ -190,7 +190,14 @@ WIDENINGS = [
     "[tools]\nfetch_limit = 2_000_001",
     "[tools]\nfetch_timeout = 21",
     '[annotate]\nframework = "theirs"',
+    "[gate]\nrows = 41",
+    "[gate]\nmargin = 0.0",
+    "[gate]\nconfidence = 0.5",
+    "[gate]\nrehearsal_drop = 1.0",
+    "[improve]\nevery = 1",
     '[annotate]\ngrounding = "none"',
+    "[annotate]\nbest_of = 8",
+    '[annotate]\nbest_by = "likelihood"',
 ]
 
 

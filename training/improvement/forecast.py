@@ -1,0 +1,74 @@
+"""What an improvement would do, for how long and on how much memory: computed, with nothing loaded or written."""
+
+from __future__ import annotations
+
+import math
+import statistics
+
+from agent.messages import Json
+from agent.registry import Specialist
+from evals import rehearsal
+from training import plan, shapes
+from training.dataset import folder as datasets
+from training.dataset.build import Prepared
+from training.improvement import material
+from training.improvement.material import Order
+from training.recipe import Recipe
+
+SECONDS = 8.0
+"""Of one annotation, where none is on record yet."""
+SHORT = 2.0
+"""Of one rehearsal prompt."""
+
+
+async def forecast(order: Order, recipe: Recipe, incumbent: Specialist | None) -> Json:
+    """What would be done.
+
+    Args:
+        order: what was asked for.
+        recipe: as it would be used.
+        incumbent: the version that serves; None if none does.
+
+    Returns:
+        `rows` by source and split, `dropped`, `recipe`, `steps`, `train_seconds`, `evaluation_seconds`, `memory_bytes`,
+        `machine`, `verdict` (whether it fits), `missing` (a sentence, or empty), `start` (whose adapter).
+    """
+    decisions = await material.decided(order)
+    _, prepared = material.rows(order, incumbent, {decision.run for decision in decisions if decision.kept})
+    cases = len(datasets.cases(prepared.rows["gate"]).splitlines())
+    each = _seconds_on_record(order)
+    told = {
+        "rows": material.counts(prepared),
+        "dropped": prepared.ledger.summary(),
+        "curated": {"kept": sum(decision.kept for decision in decisions), "of": len(decisions)},
+        "start": incumbent.address if incumbent else "",
+        "recipe": recipe.name,
+        "missing": material.missing(prepared, order.settings.gate.rows),
+        "evaluation_seconds": round(2 * cases * each + 2 * len(rehearsal.load_prompts()) * SHORT),
+    }
+    return told | _training(recipe, prepared)
+
+
+def _training(recipe: Recipe, prepared: Prepared) -> Json:
+    """Steps, seconds and memory of the training run."""
+    rows, tokens = plan.size_of(row for row in prepared.rows["train"])
+    per_epoch = math.ceil(rows / (1 - recipe.rehearsal) / recipe.batch)
+    all_steps = recipe.epochs * per_epoch
+    steps = min(all_steps, recipe.max_steps or all_steps)
+    machine, shape = plan.here(recipe), shapes.find(recipe.base)
+    seconds = plan.seconds(shape, recipe, machine, rows * tokens) * steps / max(1, all_steps)
+    return {
+        "steps": steps,
+        "train_seconds": round(seconds),
+        "memory_bytes": plan.needed(shape, recipe, machine),
+        "machine": machine.name,
+        "verdict": plan.verdict(shape, recipe, machine),
+    }
+
+
+def _seconds_on_record(order: Order) -> float:
+    """How long an annotation takes here, by the record."""
+    with material.opened(order.settings, make=False) as store:
+        runs = store.runs(limit=100, skill=order.skill, outcome="success") if store else []
+    found = [run.usage.seconds for run in runs if run.usage.seconds and run.steps]
+    return statistics.median(found) if found else SECONDS
