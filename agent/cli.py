@@ -25,12 +25,12 @@ EXAMPLES = """examples ("/NAME ..." activates a skill):
   apprentice traces show last
 
 commands (each has its own --help):
-  chat      talk in a REPL             traces    list, show, search, export, correct, delete
-  skills    what it knows to do        improve   train a specialist from the record, if it wins
-  tools     what a model may call      train     its parts: datasets, training, export
-  models    addresses and specialists  evals     measure models, compare them
-  route     which model, and why       registry  specialists' versions: promote, roll back
-  doctor    what is missing, the fix   deploy    a specialist to Ollama or a server
+  chat      talk in a REPL              traces      list, show, search, export, correct, delete
+  skills    what it knows to do         improve     train a specialist from the record, if it wins
+  tools     what a model may call       train       its parts: datasets, training, export
+  models    addresses and specialists   evals       measure models, compare them
+  route     which model, and why        registry    specialists' versions: promote, roll back
+  doctor    what is missing, the fix    deploy      a specialist to Ollama or a server
   config    settings: show, set, trust
 """
 
@@ -206,6 +206,9 @@ def task_parser() -> argparse.ArgumentParser:
     skill.add_argument("--explain", action="store_true", help="annotate: show what supports each move")
     skill.add_argument("--framework", metavar="NAME", help="annotate: other moves than the eight")
     skill.add_argument("--column", metavar="NAME", help="annotate: the CSV or JSONL column with the abstracts")
+    skill.add_argument(
+        "--best-of", metavar="N", help="annotate: of N replies the best moves (N:likelihood: the likeliest)"
+    )
     skill.add_argument("--grounding", choices=("none", "numbers", "words"), help="annotate: what may not be invented")
     return parser
 

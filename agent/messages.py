@@ -81,7 +81,8 @@ class Detail:
 
     `sampling` holds the parameters that were sent (temperature, seed, max_tokens, stop, protocol, schema's hash);
     `token_ids` and `logprobs` have one entry a generated token, where the backend gives them; `preference` says
-    which of two attempts at the same answer this was.
+    which of two attempts at the same answer this was; a `sample` is one of several replies that an answer was composed
+    of, which follows them without token ids of its own.
     """
 
     model: str = ""
@@ -92,7 +93,7 @@ class Detail:
     seconds: float = 0.0
     token_ids: tuple[int, ...] = ()
     logprobs: tuple[float, ...] = ()
-    preference: Literal["", "rejected", "chosen"] = ""
+    preference: Literal["", "rejected", "chosen", "sample"] = ""
     error: str = ""
 
 

@@ -157,6 +157,8 @@ class Run:
     ) -> Reply:
         """Ask a model, show its reply as it streams, and count what it used. It is not yet on record: see `add`.
 
+        A reply's `others` are counted, not shown.
+
         Args:
             address: the model's address.
             messages: the prompt, as the protocol renders it.
@@ -185,7 +187,8 @@ class Run:
             raise
         if reply is None:
             raise ModelCut(f"{address} ended its reply without saying so")
-        self.trajectory.usage += reply.usage
+        for one in (reply, *reply.others):
+            self.trajectory.usage += one.usage
         return reply
 
     async def _add_partial(self, text: str, address: str, request: Json, started: float, error: BaseException) -> None:

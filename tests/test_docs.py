@@ -44,6 +44,8 @@ ELSEWHERE = {
 """Commands that cannot run inside a test, and the file that runs them."""
 RECIPES = {"make demo": picture.demo()}
 """Commands of which only the part after set-up is run here: the Makefile's own line. tests/test_setup.py has set-up."""
+TOLD = ("training-log.md",)
+"""Pages that tell what was done and have no command."""
 TYPED = {"apprentice config trust": "y\n"}
 """Commands that ask a person, and what the person answers; these run at a terminal."""
 SERVER = "http://127.0.0.1:8080"
@@ -240,7 +242,7 @@ def test_every_command_of_the_readme_works_in_order(place: Place) -> None:
 @pytest.mark.parametrize("page", sorted((ROOT / "docs").glob("*.md")), ids=lambda page: page.name)
 def test_every_command_of_the_docs_works_in_order(page: Path, place: Place) -> None:
     carry_out(page, place)
-    assert place.ran
+    assert place.ran or page.name in TOLD
 
 
 def test_every_command_for_developers_works(place: Place) -> None:

@@ -11,13 +11,18 @@ from agent.messages import Json, Message, Usage
 
 @dataclass(frozen=True, slots=True)
 class Capabilities:
-    """What a backend can do. `context_length` is in tokens; None is unknown (then nothing is checked)."""
+    """What a backend can do. `context_length` is in tokens; None is unknown (then nothing is checked).
+
+    With `draws` its `chat` also takes `others`: a sequence of Draw, for each of which a further reply to the same
+    prompt and template is generated beside the first; they come as the Reply's `others`.
+    """
 
     native_tools: bool = False
     json_schema: bool = False
     grammar: bool = False
     logprobs: bool = False
     adapters: bool = False
+    draws: bool = False
     context_length: int | None = None
 
 
@@ -48,6 +53,14 @@ Template = Sequence[Fixed | Hole]
 
 
 @dataclass(frozen=True, slots=True)
+class Draw:
+    """How one of several replies to the same prompt is sampled; `temperature` and `seed` as for `Model.chat`."""
+
+    temperature: float
+    seed: int
+
+
+@dataclass(frozen=True, slots=True)
 class Delta:
     """A piece of the reply as it streams."""
 
@@ -57,7 +70,10 @@ class Delta:
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """The end of a stream. `mean_logprob` is in nats a token; `model` names the exact model and version served."""
+    """The end of a stream. `mean_logprob` is in nats a token; `model` names the exact model and version served.
+
+    `others` are further replies that were asked for with it; the prompt and the time that they shared count once.
+    """
 
     message: Message
     usage: Usage
@@ -67,6 +83,7 @@ class Reply:
     mean_logprob: float | None = None
     token_ids: tuple[int, ...] = ()
     logprobs: tuple[float, ...] = ()
+    others: tuple[Reply, ...] = ()
 
 
 class Model(Protocol):

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import closing
 
 from agent.errors import ContextOverflow
 from agent.models.base import Delta, Fixed, Hole, Template
 from agent.models.decoding import Completion, Emit, Grammar, Picker, logprob
-from agent.models.llama_context import Context, shared_prefix
+from agent.models.llama_context import Context, Logits, shared_prefix
 
 LEAST_HOLE = 8
 """Tokens that every hole must have room for, beside its closing text."""
 SENTENCE_END = re.compile(r"[^\d\s][.!?]$")
+
+Writing = Generator[list[int], Logits, Completion]
+"""A reply while it is written: it yields the tokens so far, is sent the logits after them, and returns the whole."""
 
 
 def fill(
@@ -24,7 +28,29 @@ def fill(
     *,
     max_tokens: int | None = None,
 ) -> Completion:
-    """Generate a reply by a template. A hole's text is emitted when it is closed, for its end may still be cut.
+    """Generate a reply by a template: see `write`, which this feeds with logits."""
+    with closing(write(context, prompt, template, picker, emit, max_tokens=max_tokens)) as writing:
+        context.begin(list(prompt))
+        try:
+            sequence = next(writing)
+            while True:
+                context.advance(sequence)
+                sequence = writing.send(context.logits())
+        except StopIteration as done:
+            reply: Completion = done.value
+            return reply
+
+
+def write(
+    context: Context,
+    prompt: Sequence[int],
+    template: Template,
+    picker: Picker,
+    emit: Emit,
+    *,
+    max_tokens: int | None = None,
+) -> Writing:
+    """Write a reply by a template. A hole's text is emitted when it is closed, for its end may still be cut.
 
     Args:
         context: the loaded model.
@@ -45,7 +71,6 @@ def fill(
         raise ContextOverflow(len(prompt) + sum(costs), context.limit)
     reply = Completion()
     sequence = list(prompt)
-    context.begin(sequence)
     for number, piece in enumerate(template):
         if isinstance(piece, Fixed):
             text = piece.text
@@ -53,7 +78,7 @@ def fill(
         else:
             room = context.limit - len(sequence) - sum(costs[number + 1 :]) - costs[number] + LEAST_HOLE
             left = room if max_tokens is None else min(room, max_tokens - reply.sampled)
-            text = _fill_hole(context, sequence, piece, picker, reply, min(piece.max_tokens, left))
+            text = yield from _fill_hole(context, sequence, piece, picker, reply, min(piece.max_tokens, left))
         reply.text += text
         if text:
             emit(Delta(text))
@@ -78,14 +103,15 @@ def _force(reply: Completion, sequence: list[int], tokens: list[int]) -> None:
     reply.logprobs += [0.0] * len(tokens)
 
 
-def _fill_hole(context: Context, sequence: list[int], hole: Hole, picker: Picker, reply: Completion, limit: int) -> str:
+def _fill_hole(
+    context: Context, sequence: list[int], hole: Hole, picker: Picker, reply: Completion, limit: int
+) -> Generator[list[int], Logits, str]:
     """Generate one piece until its grammar is complete, or close it at the limit; returns its text."""
     start = len(sequence)
     data = b""
     with Grammar(context, hole.gbnf) as grammar:
         for _ in range(limit):
-            context.advance(sequence)
-            logits = context.logits()
+            logits = yield sequence
             token = picker.pick(logits, grammar)
             if context.is_eog(token):
                 return data.decode("utf-8", "replace")

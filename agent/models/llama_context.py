@@ -47,6 +47,11 @@ _ABORT = llama.ggml_abort_callback(_c_function("strlen"))
 _SILENT = llama.llama_log_callback(_c_function("abs"))
 
 
+def silence() -> None:
+    """Keep llama.cpp from writing its log to standard error."""
+    llama.llama_log_set(_SILENT, ctypes.c_void_p(0))
+
+
 class Stopped(Exception):
     """The request was cancelled while it ran."""
 
@@ -64,7 +69,7 @@ class Context:
     """
 
     def __init__(self, path: Path, limit: int, abort: ctypes.Array[ctypes.c_char]) -> None:
-        llama.llama_log_set(_SILENT, ctypes.c_void_p(0))
+        silence()
         llama.llama_backend_init()
         self.path = path
         self._abort = abort
@@ -92,6 +97,7 @@ class Context:
         self._pieces: dict[int, bytes] = {}
         self._row = ctypes.c_float * self.vocab_size
         self._size = 0
+        self._sequences = 1
         self._context: Any = None
         self.reserve(min(FIRST_CONTEXT, self.limit))
 
@@ -144,17 +150,25 @@ class Context:
 
     # Evaluation
 
-    def reserve(self, size: int) -> None:
-        """Make room for so many tokens (at most `limit`). A KV cache that has to grow loses what it held."""
-        size = min(size, self.limit)
-        if size <= self._size:
+    def reserve(self, size: int, sequences: int = 1) -> None:
+        """Make room for so many tokens (at most `limit` a sequence). A KV cache that has to grow loses what it held.
+
+        Args:
+            size: tokens of all sequences together.
+            sequences: how many are evaluated at once (`agent.models.branches`).
+        """
+        most = self.limit * sequences
+        size = min(size, most)
+        if size <= self._size and sequences <= self._sequences:
             return
-        self._size = min(max(FIRST_CONTEXT, 1 << (size - 1).bit_length()), self.limit)
+        self._size = max(self._size, min(max(FIRST_CONTEXT, 1 << (size - 1).bit_length()), most))
+        self._sequences = max(self._sequences, sequences)
         if self._context:
             llama.llama_free(self._context)
         params = llama.llama_context_default_params()
         params.n_ctx, params.n_batch, params.n_ubatch = self._size, BATCH, BATCH
-        params.n_outputs_max = 1
+        params.n_outputs_max = params.n_seq_max = self._sequences
+        params.kv_unified = True  # sequences share the prompt's cells
         params.flash_attn_type = NO_FLASH_ATTENTION
         params.n_threads = params.n_threads_batch = self._threads
         params.no_perf = True
@@ -162,9 +176,9 @@ class Context:
         params.abort_callback_data = ctypes.addressof(self._abort)
         self._context = llama.llama_init_from_model(self._model, params)
         if not self._context:
-            self._size = 0
+            self._size, self._sequences = 0, 1
             raise ModelError(f"llama.cpp made no context of {size} tokens", "Set models.context lower.")
-        self._memory = llama.llama_get_memory(self._context)
+        self.memory = llama.llama_get_memory(self._context)
         self.tokens = []
         self._batched = 0
         adapter, self._adapter = self._adapter, None
@@ -199,9 +213,27 @@ class Context:
 
     def logits(self) -> Logits:
         """The raw logits after the last token, one a vocabulary entry: a view that the next `advance` overwrites."""
-        pointer = llama.llama_get_logits_ith(self._context, -1)
+        return self.logits_at(-1)
+
+    def logits_at(self, place: int) -> Logits:
+        """The raw logits after one token of the last batch, by its place in it: a view, as from `logits`."""
+        pointer = llama.llama_get_logits_ith(self._context, place)
         row = self._row.from_address(ctypes.addressof(pointer.contents))
         return np.frombuffer(row, dtype=np.float32)
+
+    def decode(self, batch: llama.llama_batch) -> None:
+        """Evaluate one batch. The caller keeps account of what the KV cache then holds, also after an error.
+
+        Raises:
+            Stopped: the abort flag was set.
+            ModelError: llama.cpp failed.
+        """
+        code = llama.llama_decode(self._context, batch)
+        if code == ABORTED:
+            raise Stopped
+        if code:
+            raise ModelError(f"llama.cpp stopped with code {code} after {len(self.tokens)} tokens")
+        self.evaluated += batch.n_tokens
 
     def use_adapter(self, path: Path | None) -> None:
         """Switch to this LoRA adapter, or to the bare model, and forget what the KV cache held: it was another model's.
@@ -221,7 +253,7 @@ class Context:
 
     def forget(self) -> None:
         """Empty the KV cache."""
-        llama.llama_memory_clear(self._memory, True)
+        llama.llama_memory_clear(self.memory, True)
         self.tokens = []
         self._batched = 0
 
@@ -249,7 +281,7 @@ class Context:
         """Forget all but the first tokens."""
         if keep == len(self.tokens):
             return
-        if llama.llama_memory_seq_rm(self._memory, 0, keep, -1):
+        if llama.llama_memory_seq_rm(self.memory, 0, keep, -1):
             del self.tokens[keep:]
             self._batched = min(self._batched, keep)
         else:  # recurrent models cannot take back a part
@@ -257,17 +289,15 @@ class Context:
 
     def _evaluate(self, tokens: list[int]) -> None:
         array = (llama.llama_token * len(tokens))(*tokens)
-        code = llama.llama_decode(self._context, llama.llama_batch_get_one(array, len(tokens)))
-        if code:
-            if not llama.llama_memory_seq_rm(self._memory, 0, len(self.tokens), -1):
+        try:
+            self.decode(llama.llama_batch_get_one(array, len(tokens)))
+        except (Stopped, ModelError):
+            if not llama.llama_memory_seq_rm(self.memory, 0, len(self.tokens), -1):
                 self.forget()
-            if code == ABORTED:
-                raise Stopped
-            raise ModelError(f"llama.cpp stopped with code {code} after {len(self.tokens)} tokens")
+            raise
         if len(tokens) > 1 and self._batched == len(self.tokens):
             self._batched += len(tokens)
         self.tokens += tokens
-        self.evaluated += len(tokens)
 
 
 def shared_prefix(one: list[int], other: list[int]) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,7 +13,7 @@ from agent.config import Settings
 from agent.errors import ContextOverflow, ModelError, ModelUnavailable
 from agent.messages import Json, Message, Usage
 from agent.models import engine
-from agent.models.base import Capabilities, Delta, Reply, Template
+from agent.models.base import Capabilities, Delta, Draw, Reply, Template
 from agent.models.gguf_file import context_length, identity
 
 if TYPE_CHECKING:
@@ -35,6 +35,7 @@ class Request:
     max_tokens: int | None
     temperature: float
     seed: int | None
+    others: Sequence[Draw] = ()
 
 
 class LlamaCpp:
@@ -56,7 +57,7 @@ class LlamaCpp:
             raise ModelUnavailable(f"there is no adapter {adapter}", "`apprentice models` lists the specialists.")
         self.address = address
         self.capabilities = Capabilities(
-            json_schema=True, grammar=True, logprobs=True, adapters=True, context_length=limit
+            json_schema=True, grammar=True, logprobs=True, adapters=True, draws=True, context_length=limit
         )
         self._path = path
         self._limit = limit
@@ -75,11 +76,15 @@ class LlamaCpp:
         max_tokens: int | None = None,
         temperature: float = 0.0,
         seed: int | None = None,
+        others: Sequence[Draw] = (),
     ) -> AsyncIterator[Delta | Reply]:
         """Generate one reply; see `Model.chat`.
 
         With a template `finish_reason` is `length` if a hole had to be closed by force, and tokens that were forced
         have the log-probability 0 (they count as completion tokens; `mean_logprob` leaves them out).
+
+        Args:
+            others: further replies by the same template, drawn in the same batches; only the first one streams.
 
         Raises:
             ContextOverflow: prompt and a short reply, or the whole template, do not fit; nothing was evaluated.
@@ -90,8 +95,10 @@ class LlamaCpp:
             raise ModelError(f"{self.address} has no tool calls of its own", "Set models.protocol = json or text.")
         from agent.models.json_grammar import json_grammar
 
+        if others and template is None:
+            raise ModelError(f"{self.address} draws several replies by a template only")
         gbnf = json_grammar(schema) if schema is not None and template is None else ""
-        request = Request(tuple(messages), gbnf, template, tuple(stop), max_tokens, temperature, seed)
+        request = Request(tuple(messages), gbnf, template, tuple(stop), max_tokens, temperature, seed, others)
         async with aclosing(
             self._own_engine().run(lambda context, emit: self._answer(context, emit, request))
         ) as pieces:
@@ -130,11 +137,16 @@ class LlamaCpp:
             )
         context.set_threads(engine.thread_count(self._settings.threads))
         context.use_adapter(self._adapter)
-        completion = self._decode(context, emit, request, prompt)
-        usage = Usage(len(prompt), len(completion.token_ids), time.perf_counter() - started)
+        completions = self._decode(context, emit, request, prompt)
+        seconds = (time.perf_counter() - started) / len(completions)
+        first, *others = [self._reply(completion, seconds) for completion in completions]
+        usage = Usage(len(prompt), first.usage.completion_tokens, seconds)
+        return replace(first, usage=usage, others=tuple(others))
+
+    def _reply(self, completion: Completion, seconds: float) -> Reply:
         return Reply(
             Message("assistant", completion.text),
-            usage,
+            Usage(0, len(completion.token_ids), seconds),
             completion.finish_reason,
             model=identity(self._path),
             adapter=identity(self._adapter) if self._adapter else "",
@@ -143,14 +155,20 @@ class LlamaCpp:
             logprobs=tuple(completion.logprobs),
         )
 
-    def _decode(self, context: Context, emit: engine.Emit, request: Request, prompt: list[int]) -> Completion:
+    def _decode(self, context: Context, emit: engine.Emit, request: Request, prompt: list[int]) -> list[Completion]:
         from agent.models.decoding import Picker, generate
         from agent.models.filling import fill, most_tokens
 
-        picker = Picker(request.temperature, request.seed)
-        if request.template is not None:
-            context.reserve(len(prompt) + most_tokens(context, request.template))
-            return fill(context, prompt, request.template, picker, emit, max_tokens=request.max_tokens)
+        picker, template = Picker(request.temperature, request.seed), request.template
+        if template is not None and request.others:
+            from agent.models.branches import fill_all
+
+            pickers = [picker, *[Picker(draw.temperature, draw.seed) for draw in request.others]]
+            context.reserve(len(prompt) + len(pickers) * most_tokens(context, template), len(pickers))
+            return fill_all(context, prompt, template, pickers, emit, max_tokens=request.max_tokens)
+        if template is not None:
+            context.reserve(len(prompt) + most_tokens(context, template))
+            return [fill(context, prompt, template, picker, emit, max_tokens=request.max_tokens)]
         most = min(request.max_tokens or self._settings.max_tokens, context.limit - len(prompt))
         context.reserve(len(prompt) + most)
-        return generate(context, prompt, picker, emit, max_tokens=most, stop=request.stop, gbnf=request.gbnf)
+        return [generate(context, prompt, picker, emit, max_tokens=most, stop=request.stop, gbnf=request.gbnf)]

@@ -16,13 +16,13 @@ import json
 import re
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
 from agent.errors import InputError, ModelCut, ModelUnavailable
 from agent.messages import Json, Message
-from agent.models.base import Capabilities, Delta, Reply, Template
+from agent.models.base import Capabilities, Delta, Draw, Reply, Template
 from agent.models.wire import Draft, Renderings
 
 KEYS = frozenset({"content", "thought", "tool_calls", "delay", "error", "usage"})
@@ -107,8 +107,9 @@ class Scripted:
         max_tokens: int | None = None,
         temperature: float = 0.0,
         seed: int | None = None,
+        others: Sequence[Draw] = (),
     ) -> AsyncIterator[Delta | Reply]:
-        """Replay the next reply: see `Model.chat`. The request is kept in `requests`."""
+        """Replay the next reply, and one more for each of `others`: see `Model.chat`. All are kept in `requests`."""
         request = Request(tuple(messages), tuple(tools), schema, template, tuple(stop), max_tokens, temperature, seed)
         self.requests.append(request)
         number = len(self.requests)
@@ -135,12 +136,17 @@ class Scripted:
         usage = reply.get("usage", {})
         draft.prompt_tokens = usage.get("prompt_tokens")
         draft.completion_tokens = usage.get("completion_tokens", len(draft.thoughts) + len(draft.texts))
-        yield draft.reply(
+        first = draft.reply(
             model=self.address,
             finish_reason="length" if finished else "stop",
             prompt_estimate=self._counts.tokens(messages, tools),
             seconds=time.perf_counter() - started,
         )
+        drawn = []
+        for draw in others:
+            more = self.chat(messages, template=template, temperature=draw.temperature, seed=draw.seed)
+            drawn += [piece async for piece in more if isinstance(piece, Reply)]
+        yield replace(first, others=tuple(drawn))
 
     async def count_tokens(self, messages: Sequence[Message], tools: Sequence[Json] = ()) -> int:
         """An estimate that errs high."""

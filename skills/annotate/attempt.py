@@ -3,19 +3,24 @@
 The record of a paper is one run: the system message, the abstract, and each attempt as an assistant message. An
 attempt that broke a rule is marked `rejected`, the one that then kept them all `chosen`. Where the retry told the model
 what was wrong, that message stands between them; otherwise every attempt answers the same two messages.
+
+With best-of-N the first attempt is composed of several replies: each is on record as a `sample`, with its token ids and
+log-probabilities, and what was composed of them follows as the attempt, which no model said, so it has none.
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from agent.config import Grounding
-from agent.errors import ContextOverflow, ModelError
-from agent.messages import Json, Message
-from agent.models.base import Capabilities, Delta, Reply
+from agent.errors import ContextOverflow, ModelError, UsageError
+from agent.messages import Json, Message, Usage
+from agent.models.base import Capabilities, Delta, Draw, Reply
 from agent.run import Run, detail_of
+from skills.annotate.best_of import TEMPERATURE, Best, candidate, compose
 from skills.annotate.framework import Framework
 from skills.annotate.grammar import template
 from skills.annotate.papers import Paper
@@ -81,7 +86,14 @@ def prompt(framework: Framework, abstract: str) -> list[Message]:
 
 
 async def annotate(
-    job: Job, paper: Paper, framework: Framework, *, grounding: Grounding, parent_id: str = "", task: str
+    job: Job,
+    paper: Paper,
+    framework: Framework,
+    *,
+    grounding: Grounding,
+    best: Best | None = None,
+    parent_id: str = "",
+    task: str,
 ) -> Annotated:
     """Annotate one paper and record how it went.
 
@@ -90,6 +102,7 @@ async def annotate(
         paper: its abstract is all that the model sees.
         framework: the moves.
         grounding: the level, for models that take a grammar.
+        best: how many replies the first attempt is composed of, and how; None is as the settings say.
         parent_id: the run that this one is a part of.
         task: what the record calls it.
 
@@ -103,23 +116,25 @@ async def annotate(
     messages = prompt(framework, paper.abstract)
     names = [skill.name for skill in job.skills]
     async with Run(job.session, task, job.route, skills=names, parent_id=parent_id, messages=messages) as run:
-        work = _Work(run, framework, paper, grounding, messages)
-        best = await _try_all(work, job.route.model, job.route.escalation)
-        broken = {finding.move for finding in best.findings}
+        settings = job.session.settings.annotate
+        best = best or Best(settings.best_of, settings.best_by)
+        work = _Work(run, framework, paper, grounding, messages, best)
+        given = await _try_all(work, job.route.model, job.route.escalation)
+        broken = {finding.move for finding in given.findings}
         score = 0.0 if "" in broken else 1 - len(broken & set(framework.keys)) / len(framework.keys)
-        said = "; ".join(told(best.findings))
+        said = "; ".join(told(given.findings))
         about = f"about {len(broken - {''})} of {len(framework.keys)} moves" if broken - {""} else "about the reply"
         doubts = f"; doubts {about}: {said}" if said else ""
-        reason = f"answer{doubts}" if best.valid else said
-        run.finish("success" if best.valid else "failure", reason, score)
-        annotation = _in_order(best.found, framework)
-        return Annotated(annotation, best.valid, tuple(best.findings), _served(best.reply), run.id, work.count)
+        reason = f"answer{doubts}" if given.valid else said
+        run.finish("success" if given.valid else "failure", reason, score)
+        annotation = _in_order(given.found, framework)
+        return Annotated(annotation, given.valid, tuple(given.findings), _served(given.reply), run.id, work.count)
 
 
 async def _try_all(work: _Work, address: str, escalation: str) -> _Attempt:
     """The first attempt that nothing is said against, else the one with the least against it."""
     try:
-        attempts = [await work.ask(address)]
+        attempts = [await work.begin(address)]
     except ContextOverflow as error:
         hint = f"{work.paper.source} is too long for {address}: give its abstract alone, or raise models.context."
         raise ContextOverflow(error.needed, error.limit, hint) from None
@@ -145,7 +160,9 @@ class _Work:
     paper: Paper
     grounding: Grounding
     messages: Sequence[Message]
+    best: Best
     count: int = 0
+    """Replies so far."""
 
     @property
     def spent(self) -> bool:
@@ -153,6 +170,72 @@ class _Work:
         budget = self.run.session.settings.budget
         tokens, seconds = self.run.trajectory.usage.tokens, self.run.seconds
         return self.count >= budget.steps or tokens >= budget.tokens or seconds >= budget.seconds
+
+    async def begin(self, address: str) -> _Attempt:
+        """The first attempt: one reply, or what is best of several."""
+        count = min(self.best.of, self._affordable)
+        if count < 2:
+            return await self.ask(address)
+        capabilities = self.run.session.model(address).capabilities
+        if self.best.by == "likelihood" and not capabilities.logprobs:
+            raise UsageError(f"{address} gives no log-probabilities to choose by", f"Try --best-of {count}:agreement.")
+        drawn = self._together if capabilities.draws else self._in_turn
+        draws = [Draw(TEMPERATURE, seed) for seed in range(1, count)]
+        replies = await drawn(address, self._request(capabilities, None), draws)
+        candidates = [candidate(reply, self.framework) for reply in replies]
+        moves, cut = compose(candidates, self.paper.abstract, self.framework, self.best.by)
+        composed = Reply(
+            Message("assistant", json.dumps(moves, ensure_ascii=False)),
+            Usage(),
+            "length" if cut else "stop",
+            model=replies[0].model,
+            adapter=replies[0].adapter,
+        )
+        attempt = self._checked(composed)
+        detail = detail_of(composed, {}, preference="rejected" if attempt.findings else "")
+        made = {"composed_of": len(replies), "by": self.best.by}
+        await self.run.add(composed.message, replace(detail, sampling=made))
+        return attempt
+
+    @property
+    def _affordable(self) -> int:
+        """How many replies the budgets of steps and tokens leave; at least one."""
+        budget = self.run.session.settings.budget
+        longest = len(self.framework.moves) * (self.run.session.settings.annotate.max_move_tokens + KEY_TOKENS)
+        left = budget.tokens - self.run.trajectory.usage.tokens
+        return max(1, min(budget.steps - self.count, left // longest))
+
+    async def _together(self, address: str, request: Json, draws: Sequence[Draw]) -> list[Reply]:
+        """One request for all replies; the first one streams."""
+        progress = _Progress(self.framework.keys)
+        first = await self.run.ask(address, self.messages, visible=progress, **request, others=draws)
+        replies = [replace(first, others=()), *first.others]
+        for reply, asked in zip(replies, [request, *[request | asdict(draw) for draw in draws]], strict=True):
+            await self._add_sample(reply, asked)
+        return replies
+
+    async def _in_turn(self, address: str, request: Json, draws: Sequence[Draw]) -> list[Reply]:
+        """A request for each reply, as long as the budgets last. A failure after the first one ends the drawing."""
+        replies: list[Reply] = []
+        for asked in [request, *[request | asdict(draw) for draw in draws]]:
+            if replies and self.spent:
+                break
+            progress = None if replies else _Progress(self.framework.keys)
+            try:
+                reply = await self.run.ask(address, self.messages, stream=not replies, visible=progress, **asked)
+            except ModelError as error:
+                if not replies:
+                    raise
+                self.run.emit("notice", text=f"{self.paper.source}: {error.message}; {len(replies)} replies are there")
+                break
+            replies.append(reply)
+            await self._add_sample(reply, asked)
+        return replies
+
+    async def _add_sample(self, reply: Reply, asked: Json) -> None:
+        self.count += 1
+        await self.run.add(reply.message, detail_of(reply, asked, preference="sample"))
+        self._emit_step(reply, reply.usage.seconds)
 
     async def ask(self, address: str, failed: _Attempt | None = None) -> _Attempt:
         """Ask a model, check its reply, and put it on record.

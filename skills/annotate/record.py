@@ -84,11 +84,14 @@ def _read(files: tuple[tuple[Path, int], ...]) -> tuple[Framework, ...]:
 
 
 def attempts(run: Trajectory, framework: Framework) -> list[Attempt]:
-    """Every whole reply of a run, checked anew against its abstract."""
+    """Every whole answer of a run, checked anew against its abstract.
+
+    A sample is none: the answer that was composed of it is.
+    """
     abstract = run.messages[1].content
     found = []
     for message, detail in zip(run.messages, run.details, strict=True):
-        if message.role != "assistant" or detail.finish_reason == "error":
+        if message.role != "assistant" or detail.finish_reason == "error" or detail.preference == "sample":
             continue
         annotation, findings = parse(message.content)
         findings = findings or check(annotation, abstract, framework)

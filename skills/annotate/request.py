@@ -9,14 +9,17 @@ import difflib
 import os
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, cast, get_args
 
+from agent.config import BestBy
 from agent.errors import ApprenticeError, InputError, OutputError, UsageError
+from skills.annotate.best_of import Best
 from tools.arxiv import paper_id
 
 if TYPE_CHECKING:
+    from agent.session import Session
     from skills.registry import Job
     from tools.workspace import Workspace
 
@@ -29,6 +32,8 @@ PAPER_SUFFIXES = (".txt", ".md", ".tex", ".pdf", ".jsonl", ".csv")
 EXAMPLES = (
     "For example: /annotate paper.pdf, /annotate papers/ save to out.jsonl, /annotate 2402.11651, or paste an abstract."
 )
+BEST_BY: tuple[BestBy, ...] = get_args(BestBy)
+MOST_REPLIES = 16
 ABSTRACT_WORDS = 40
 """A text of so many words is an abstract; a shorter one is too if it has several sentences, else it is a topic."""
 
@@ -64,6 +69,7 @@ class Request:
     column: str = ""
     overwrite: bool = False
     explain: bool = False
+    best: Best = field(default_factory=Best)
 
 
 def parse(job: Job) -> Request:
@@ -93,7 +99,20 @@ def parse(job: Job) -> Request:
         column=options.get("column", ""),
         overwrite=_flag(options, "overwrite"),
         explain=_flag(options, "explain"),
+        best=_best(session),
     )
+
+
+def _best(session: Session) -> Best:
+    """How many replies, and how the best is chosen: `--best-of N[:agreement|:likelihood]`, else the settings'."""
+    settings, typed = session.settings.annotate, session.options.get("best_of", "")
+    count, _, by = typed.partition(":")
+    if not typed:
+        return Best(settings.best_of, settings.best_by)
+    if not count.isascii() or not count.isdigit() or not 1 <= int(count) <= MOST_REPLIES or by not in (*BEST_BY, ""):
+        ways = " or ".join(f"N:{way}" for way in BEST_BY)
+        raise UsageError(f"--best-of {typed} is not understood", f"Give N from 1 to {MOST_REPLIES}, {ways}.")
+    return Best(int(count), cast(BestBy, by) if by else settings.best_by)
 
 
 def _flag(options: Mapping[str, str], name: str) -> bool:

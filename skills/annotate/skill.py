@@ -129,6 +129,8 @@ class _Work:
     def keys(self) -> list[str]:
         """What each paper's work is known by."""
         version = f"{self.framework.name} {self.framework.version} {self.grounding}"
+        best = self.request.best
+        version += f" best of {best.of} by {best.by}" if best.of > 1 else ""
         return [key(paper.abstract, version, self.job.route.model) for paper in self.reading.papers]
 
     async def do(self, partial: Partial | None) -> str:
@@ -187,7 +189,13 @@ class _Work:
     async def _one(self, paper: Paper, done: str, partial: Partial | None, parent_id: str) -> None:
         task = f"/annotate {paper.source}" if parent_id else self.job.typed
         found = await annotate(
-            self.job, paper, self.framework, grounding=self.grounding, parent_id=parent_id, task=task
+            self.job,
+            paper,
+            self.framework,
+            grounding=self.grounding,
+            best=self.request.best,
+            parent_id=parent_id,
+            task=task,
         )
         said = tuple(told(found.findings))
         answer = Answer(found.annotation, found.model, found.valid, said, found.run_id)

@@ -77,6 +77,13 @@ def test_a_reply_that_broke_off_is_no_attempt_and_one_that_was_cut_is_doubted() 
     assert [attempt.findings[0].rule for attempt in tried] == ["cut"]
 
 
+def test_a_sample_is_no_answer_and_what_was_composed_of_samples_is() -> None:
+    sample = Detail(model="m", preference="sample", token_ids=(1, 2))
+    composed = Detail(model="m", sampling={"composed_of": 2, "by": "agreement"})
+    tried = record.attempts(a_run((annotation(0), sample), ("{broken", sample), (annotation(0), composed)), EIGHT)
+    assert [attempt.detail for attempt in tried] == [composed]
+
+
 def test_the_absent_text_may_be_spelt_loosely() -> None:
     moves = {**json.loads(annotation(0)), "scope": "not stated"}
     assert record.checked(moves, EIGHT)["scope"] == "Not stated."

@@ -12,6 +12,7 @@ from agent.consent import Consent
 from agent.errors import InputError, OutputError, UsageError
 from agent.messages import Route
 from agent.session import Session
+from skills.annotate.best_of import Best
 from skills.annotate.request import Request, parse
 from skills.registry import Job
 from tools.workspace import Workspace
@@ -257,3 +258,18 @@ def test_a_link_out_of_the_workspace_is_not_written_through(workspace: Path, tmp
     (workspace / "link").symlink_to(tmp_path)
     with pytest.raises(UsageError, match="link"):
         ask(workspace, "x topic save to link/out.md")
+
+
+@pytest.mark.parametrize(
+    ("typed", "best"),
+    [("8", Best(8)), ("4:likelihood", Best(4, "likelihood")), ("2:agreement", Best(2)), ("", Best()), ("1", Best())],
+)
+def test_best_of_says_how_many_replies_and_by_what_the_best_is_chosen(workspace: Path, typed: str, best: Best) -> None:
+    assert ask(workspace, ABSTRACT, best_of=typed).best == best
+
+
+@pytest.mark.parametrize("typed", ["0", "17", "many", "8:luck", ":likelihood", "-2", "²"])
+def test_a_best_of_that_is_none_says_what_is_allowed(workspace: Path, typed: str) -> None:
+    with pytest.raises(UsageError, match="is not understood") as caught:
+        ask(workspace, ABSTRACT, best_of=typed)
+    assert caught.value.hint == "Give N from 1 to 16, N:agreement or N:likelihood."
