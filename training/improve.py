@@ -232,7 +232,7 @@ class _Work:
 
     def decisions(self) -> list[Decision]:
         """The curator's decisions, as they stand in their file."""
-        from training.journal import Journal
+        from training.synthesis.journal import Journal
 
         return [Decision(**entry) for entry in Journal(self.order.folder / DECISIONS).entries]
 

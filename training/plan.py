@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import Any
 
 from agent.errors import UsageError
-from training import memory, shapes
-from training.memory import GIB, Load
+from training.planning import memory, shapes
+from training.planning.memory import GIB, Load
+from training.planning.shapes import Shape
 from training.recipe import Recipe
 from training.rows import Row, read_rows
-from training.shapes import Shape
 
 CHARACTERS_PER_TOKEN = 5.0
 """Of abstracts and their annotations; only for the estimate of time."""

@@ -56,7 +56,7 @@ class Optim(Section):
 
 
 class Policy(Section):
-    """Training on what the model says itself, judged against the annotations; see training/policy.py."""
+    """Training on what the model says itself, judged against the annotations; see training/learning/policy.py."""
 
     samples: int = Field(default=0, ge=0)
     """Replies to each prompt; 0: the model learns from the annotations alone."""

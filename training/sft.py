@@ -18,13 +18,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from agent.errors import ApprenticeError, OutputError, TrainingError
-from training import base, checkpoint, data, optim, processes
-from training.checkpoint import Summary
-from training.encode import Example
+from training import base
+from training.learning import checkpoint, data, optim, processes
+from training.learning.checkpoint import Summary
+from training.learning.encode import Example
 from training.recipe import Recipe
 
 if TYPE_CHECKING:
-    from training.policy import Rollouts
+    from training.learning.policy import Rollouts
 
 Tell = Callable[[dict[str, Any]], None]
 
@@ -70,7 +71,7 @@ class _Run:
     """One training run while it goes on."""
 
     def __init__(self, recipe: Recipe, out: Path, tell: Tell) -> None:
-        from training import model
+        from training.learning import model
 
         self.recipe, self.out = recipe, out
         self.accelerator = processes.join(recipe, model.choose_device(recipe.device), out)
@@ -96,7 +97,7 @@ class _Run:
         recipe = self.recipe
         if not recipe.policy.samples:
             return None
-        from training.policy import Rollouts
+        from training.learning.policy import Rollouts
 
         longest = max(example.trained.index(True) for example in self.data.own)
         share = -(-recipe.batch // self.accelerator.num_processes)
@@ -105,7 +106,7 @@ class _Run:
 
     def start(self, resume: bool) -> None:
         """Go on with the last checkpoint, or from the beginning, and tell what the run is made of."""
-        from training.model import load_adapter
+        from training.learning.model import load_adapter
 
         found = checkpoint.checkpoints(self.out) if resume else []
         if found:
@@ -130,7 +131,7 @@ class _Run:
 
     def work(self) -> str:
         """Step after step until the end; says what ended it. A signal ends it after the step, with a checkpoint."""
-        from training import packing, score
+        from training.learning import packing, score
 
         with processes.signals() as signalled, score.attending(self.model, packing.NAME), self.rescue():
             batches = self.batches()
@@ -205,7 +206,7 @@ class _Run:
         """
         import torch
 
-        from training import packing, score
+        from training.learning import packing, score
 
         count = float(sum(example.targets for example in batch))
         world, index = self.accelerator.num_processes, self.accelerator.process_index
@@ -238,7 +239,7 @@ class _Run:
 
     def measure(self) -> dict[str, float]:
         """The held-out loss (nats a target) and, where answers are generated, f1 and valid (shares)."""
-        from training import score
+        from training.learning import score
 
         if not self.data.validation:
             return {}
@@ -263,7 +264,7 @@ class _Run:
         """Try the mean of the last epochs' adapters; it is kept if it is better than the best of them."""
         from safetensors.torch import load_file, save
 
-        from training.model import load_adapter
+        from training.learning.model import load_adapter
 
         self.accelerator.wait_for_everyone()
         kept = checkpoint.epochs(self.out)
@@ -301,7 +302,7 @@ class _Run:
             write()
 
     def adapter(self) -> tuple[bytes, bytes]:
-        from training.model import save_adapter
+        from training.learning.model import save_adapter
 
         return save_adapter(self.model)
 

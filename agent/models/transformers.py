@@ -194,7 +194,7 @@ class Transformers:
         """The model, its tokenizer and what makes its prompts."""
         if self._loaded is None:
             from training import base as bases
-            from training.encode import Encoder
+            from training.learning.encode import Encoder
 
             source = _here(bases.find(self._base).source)
             tokenizer = bases.load_tokenizer(source)

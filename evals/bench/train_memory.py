@@ -21,10 +21,11 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from training import memory, model, optim, packing, score
-from training.encode import Example
+from training.learning import model, optim, packing, score
+from training.learning.encode import Example
+from training.planning import memory
+from training.planning.shapes import SHAPES, Shape
 from training.recipe import Lora, Precision, Recipe
-from training.shapes import SHAPES, Shape
 
 STEPS = 3
 QV = ("q_proj", "v_proj")

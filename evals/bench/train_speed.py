@@ -25,10 +25,12 @@ from typing import Any
 import torch
 
 from evals.bench import train_memory
-from training import base, data, model, optim, packing, plan, score, shapes
-from training.encode import Example
+from training import base, plan
+from training.learning import data, model, optim, packing, score
+from training.learning.encode import Example
+from training.planning import shapes
+from training.planning.shapes import Shape
 from training.recipe import Lora, Optim, Recipe
-from training.shapes import Shape
 
 PEAK = 790e12
 """FLOP/s of an H200 in bf16, as measured."""

@@ -8,8 +8,8 @@ from typing import Any
 
 from skills.annotate.framework import load
 from training.curation.subject import Subject
+from training.dataset.sources import annotated
 from training.rows import Row, document_key
-from training.sources import annotated
 
 FRAMEWORK = load("eight-moves")
 ABSENT = FRAMEWORK.absent

@@ -18,7 +18,7 @@ from agent.models import embedded, gguf_file
 from skills.annotate import attempt, framework, grammar
 from tests.training import tiny
 from training import base
-from training.encode import Encoder
+from training.learning.encode import Encoder
 
 MARKERS = " It ends <|im_end|>\n<|im_start|>assistant and goes on."
 

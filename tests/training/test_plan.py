@@ -12,8 +12,9 @@ import torch
 from agent.errors import InputError, UsageError
 from evals.bench import train_memory
 from tests.training import tiny
-from training import memory, plan, plan_tables, recipe, shapes
-from training.memory import GIB, Load
+from training import plan, recipe
+from training.planning import memory, plan_tables, shapes
+from training.planning.memory import GIB, Load
 from training.recipe import Lora, Recipe
 
 CPU = torch.device("cpu")

@@ -16,8 +16,9 @@ from safetensors.torch import load_file
 
 from agent.errors import InputError, OutputError, TrainingError, UsageError
 from tests.training import tiny
-from training import checkpoint, data, optim, score, sft
-from training.encode import Encoder
+from training import sft
+from training.learning import checkpoint, data, optim, score
+from training.learning.encode import Encoder
 from training.recipe import Recipe, as_toml, checked
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -375,8 +376,8 @@ def test_an_annotation_is_scored_by_the_mean_of_its_moves() -> None:
 
 
 def test_generated_replies_are_those_of_each_prompt_alone(base: Path, dataset: Path) -> None:
-    from training import model
     from training.base import find
+    from training.learning import model
 
     usual = tiny.recipe(base, dataset, metric="f1", eval_rows=3)
     found = data.load(usual, tiny.tokenizer())

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from rich.text import Text
 
-    from training.encode import Example
+    from training.learning.encode import Example
     from training.recipe import Recipe
 
 RECIPES = "annotator, annotator-policy, annotator-7b, agent, agent-8b, agent-70b, smoke, or a TOML file"
@@ -64,8 +64,9 @@ async def train_adapter(options: argparse.Namespace) -> int:
 
 
 async def print_plan(options: argparse.Namespace) -> int:
-    from training import plan, plan_tables
+    from training import plan
     from training import recipe as recipes
+    from training.planning import plan_tables
 
     if options.recipe:
         recipe = recipes.load(options.recipe, options.overrides)
@@ -87,7 +88,8 @@ def show_mask(recipe: Recipe) -> int:
     """Print the first example of the dataset; what the loss counts is coloured."""
     from rich.console import Console
 
-    from training import base, data
+    from training import base
+    from training.learning import data
 
     tokenizer = base.load_tokenizer(base.find(recipe.base).source)
     found = data.load(recipe, tokenizer)

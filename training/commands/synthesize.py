@@ -61,8 +61,8 @@ def add_actions(actions: argparse._SubParsersAction[argparse.ArgumentParser]) ->
 
 async def synthesize(options: argparse.Namespace) -> int:
     """Have a teacher write rows. Exit code 1 if fewer came out than were wanted."""
-    from training.asking import open_model
     from training.commands.progress import progress
+    from training.synthesis.asking import open_model
     from training.synthesis.evolve import steps_of
     from training.synthesis.work import Plan, synthesise
 
@@ -130,9 +130,9 @@ def _excluded(files: list[Path]) -> Iterator[tuple[str, str]]:
 
 async def edit_pairs(options: argparse.Namespace) -> int:
     """Write a repository's small edits as rows, and say what was left out."""
-    from training.edit_pairs import edits
-    from training.journal import write_text
     from training.rows import as_jsonl
+    from training.synthesis.edit_pairs import edits
+    from training.synthesis.journal import write_text
 
     found = edits(options.repository, options.max)
     if not found.rows:
@@ -146,9 +146,9 @@ async def edit_pairs(options: argparse.Namespace) -> int:
 
 async def recombine(options: argparse.Namespace) -> int:
     """Write variants of gold rows, and say how many pass the validators."""
-    from training.journal import write_text
-    from training.recombine import recombined
     from training.rows import as_jsonl
+    from training.synthesis.journal import write_text
+    from training.synthesis.recombine import recombined
 
     found = recombined(options.gold, options.each, options.seed)
     write_text(options.out, as_jsonl(found.rows))

@@ -10,8 +10,8 @@ from pathlib import Path
 from agent.errors import InputError
 from skills.annotate.validate import token_f1
 from training.curation.subject import CUES, Subject
+from training.dataset.sources import entries
 from training.rows import document_key
-from training.sources import entries
 
 ABSENT = "Not stated."
 """What gold says of a move that the abstract does not state."""
@@ -39,7 +39,7 @@ def read_gold(path: Path) -> dict[str, dict[str, str]]:
     """Annotations made by people in the eight moves, by their abstract's document key.
 
     Args:
-        path: JSONL or CSV, as `training.sources.entries` reads it.
+        path: JSONL or CSV, as `training.dataset.sources.entries` reads it.
 
     Raises:
         InputError: the file cannot be read, or holds no such annotation.

@@ -21,9 +21,9 @@ from training.curation.judge import Judge
 from training.curation.outputs import Output
 from training.curation.personas import PASSES, PERSONAS, Persona, words_belong_together
 from training.curation.subject import Subject
-from training.journal import Journal
+from training.dataset.sources import annotated
 from training.rows import Row
-from training.sources import annotated
+from training.synthesis.journal import Journal
 
 if TYPE_CHECKING:
     from agent.traces import TraceStore

@@ -12,8 +12,8 @@ from skills.annotate import record
 from skills.annotate.framework import Framework, load
 from skills.annotate.validate import parse
 from training.curation.subject import Subject
+from training.dataset.sources import document_text, entries
 from training.rows import document_key, read_rows
-from training.sources import document_text, entries
 
 DEFAULT = "eight-moves"
 

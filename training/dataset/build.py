@@ -13,8 +13,7 @@ from pathlib import Path
 from agent.config import Settings
 from agent.errors import ModelUnavailable
 from agent.messages import Json, Trajectory
-from training import sources
-from training.dataset import card, folder, review, trajectories
+from training.dataset import card, folder, review, sources, trajectories
 from training.dataset.candidates import Candidate, Ledger
 from training.dataset.selection import OWN_ANSWERS, Rules, select
 from training.dataset.tokens import histogram

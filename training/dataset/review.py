@@ -17,8 +17,8 @@ from agent.messages import Message, Trajectory
 from skills.annotate import record
 from skills.annotate.framework import Framework
 from training.dataset.candidates import RANK, REVIEWED, Candidate, Ledger
-from training.journal import Journal
 from training.rows import Row, Split
+from training.synthesis.journal import Journal
 
 
 class Decision(BaseModel):

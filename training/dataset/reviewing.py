@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from agent.errors import ApprenticeError
 from training.dataset import review
 from training.dataset.review import Shown
-from training.journal import Journal
+from training.synthesis.journal import Journal
 
 if TYPE_CHECKING:
     from rich.console import Console

@@ -7,8 +7,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from training.dataset.candidates import Candidate, Ledger
+from training.dataset.dedupe import Index, clusters
 from training.dataset.split import KEPT_OUT, ORDER, Shares, place, position, splits
-from training.dedupe import Index, clusters
 from training.rows import Row, Split
 
 OWN_ANSWERS = ("replay", "rehearsal")

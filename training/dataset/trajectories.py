@@ -17,8 +17,8 @@ from skills.annotate.framework import Framework
 from skills.annotate.record import Attempt
 from skills.annotate.validate import token_f1
 from training.dataset.candidates import LABELLED, RANK, Candidate, Ledger, candidate
+from training.dataset.sources import annotated, answered
 from training.rows import Source, document_key
-from training.sources import annotated, answered
 
 if TYPE_CHECKING:
     from agent.traces import TraceStore

@@ -8,11 +8,12 @@ import statistics
 from agent.messages import Json
 from agent.registry import Specialist
 from evals import rehearsal
-from training import plan, shapes
+from training import plan
 from training.dataset import folder as datasets
 from training.dataset.build import Prepared
 from training.improvement import material
 from training.improvement.material import Order
+from training.planning import shapes
 from training.recipe import Recipe
 
 SECONDS = 8.0

@@ -20,9 +20,9 @@ from training.dataset import trajectories
 from training.dataset.build import Inputs, Prepared, prepare
 from training.dataset.candidates import Candidate
 from training.dataset.selection import Rules
+from training.dataset.sources import annotated
 from training.dataset.split import Shares
 from training.recipe import Recipe
-from training.sources import annotated
 
 MOST = 0.5
 """At most this share of the documents is kept out for the gate, while there are few."""

@@ -21,10 +21,10 @@ from skills.annotate.explain import split_sentences
 from skills.annotate.framework import Framework
 from skills.annotate.grammar import template
 from skills.annotate.validate import check, parse, words
-from training.asking import Answer, Form, ask, last
+from training.dataset.sources import annotated
 from training.rows import Row
-from training.sources import annotated
 from training.synthesis import evolve
+from training.synthesis.asking import Answer, Form, ask, last
 from training.synthesis.subjects import AREAS, FEATURES, KINDS, pick, two
 from training.synthesis.work import Attempt, Make, Neighbours, Plan
 

@@ -1,6 +1,6 @@
 """Rehearsal: a base model's own answers to everyday prompts, so that training a specialist does not forget the rest.
 
-The prompts are ours (training/rehearsal_prompts.txt); the first round is answered greedily, further rounds by chance.
+The prompts are ours (rehearsal_prompts.txt); the first round is answered greedily, further rounds by chance.
 Nobody says that the answers are right: they are what the base says, and that is what is to be kept.
 """
 
@@ -14,11 +14,11 @@ from pathlib import Path
 from agent.errors import UsageError
 from agent.messages import Message
 from agent.models.base import Model
-from training.asking import last
 from training.rows import Row, document_key
+from training.synthesis.asking import last
 from training.synthesis.work import Attempt, Make, Neighbours, Plan
 
-PROMPTS = Path(__file__).parent.parent / "rehearsal_prompts.txt"
+PROMPTS = Path(__file__).parent / "rehearsal_prompts.txt"
 MOST_TOKENS = 320
 TEMPERATURE = 0.7
 """Of every round after the first."""

@@ -13,7 +13,7 @@ from agent.errors import InputError, ToolError
 from agent.messages import Json, Message
 from agent.models.base import Model
 from tools.registry import Tool, ToolContext
-from training.asking import Form, ask
+from training.synthesis.asking import Form, ask
 
 MOST_TOKENS = 300
 ANSWERED = (

@@ -29,10 +29,10 @@ from agent.session import Session
 from agent.traces import TraceStore
 from tools import registry as tools_registry
 from tools.workspace import Workspace
-from training.asking import Answer, Form, ask
 from training.dataset.candidates import Ledger
 from training.dataset.trajectories import collect
 from training.synthesis import evolve
+from training.synthesis.asking import Answer, Form, ask
 from training.synthesis.simulated import Stage, parts
 from training.synthesis.subjects import AREAS, pick
 from training.synthesis.work import Attempt, Make, Neighbours, Plan

@@ -17,9 +17,9 @@ from typing import Any
 
 from agent.errors import InputError, UsageError
 from skills.annotate.validate import token_f1
-from training.dedupe import Index
-from training.journal import Journal, write_text
+from training.dataset.dedupe import Index
 from training.rows import Row, as_jsonl
+from training.synthesis.journal import Journal, write_text
 
 ASKED = ("abstract", "task", "prompt", "question")
 """The keys by which an evaluation case says what it asks."""
@@ -90,7 +90,7 @@ Make = Callable[[int, "Neighbours"], AsyncGenerator[Attempt, None]]
 class Neighbours:
     """The texts that a new one must not be near to: evaluation cases, and what was made before.
 
-    Long texts are compared by their shingles (training/dedupe.py), which says nothing of a question of ten words: a
+    Long texts are compared by their shingles (dataset/dedupe.py), which says nothing of a question of ten words: a
     short text is near another one if they share most content words.
 
     Args:

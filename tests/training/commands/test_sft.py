@@ -18,9 +18,9 @@ from rich.console import Console
 from agent.errors import UsageError
 from tests.training import tiny
 from training import sft as trainer
-from training.checkpoint import Summary
 from training.commands import live, sft
-from training.encode import Encoder
+from training.learning.checkpoint import Summary
+from training.learning.encode import Encoder
 from training.recipe import as_toml
 
 

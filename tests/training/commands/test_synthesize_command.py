@@ -12,7 +12,7 @@ import pytest
 from agent.errors import UsageError
 from tests.training.annotations import write_gold
 from tests.training.synthesis.teacher import TOOLS, Teacher, a_paper
-from tests.training.test_edit_pairs import GREET, git
+from tests.training.synthesis.test_edit_pairs import GREET, git
 from tests.wire.model_server import Say
 from training.commands import synthesize
 from training.rows import read_rows

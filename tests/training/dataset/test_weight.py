@@ -10,7 +10,7 @@ from training.dataset.trajectories import collect
 
 
 def test_what_an_earlier_run_said_is_context_and_has_no_loss() -> None:
-    from training.encode import Encoder
+    from training.learning.encode import Encoder
 
     earlier = (Message("user", "hello"), Message("assistant", "Hello, unverified."))
     run = tool_run(earlier=earlier, labels={"verdict": "good"})

@@ -11,8 +11,9 @@ import torch
 import torch.nn.functional as F
 
 from tests.training import tiny
-from training import base, functions, model, packing, score
-from training.encode import Encoder, Example
+from training import base
+from training.learning import functions, model, packing, score
+from training.learning.encode import Encoder, Example
 
 CPU = torch.device("cpu")
 

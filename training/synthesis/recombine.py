@@ -26,8 +26,8 @@ from skills.annotate.framework import Framework
 from skills.annotate.validate import check, grounded, stated, supported_share
 from training.curation.outputs import Output, from_file, from_rows
 from training.curation.subject import cue_count
+from training.dataset.sources import annotated
 from training.rows import Row
-from training.sources import annotated
 
 LOST = 0.5
 KEPT = 0.9

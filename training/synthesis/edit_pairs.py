@@ -20,8 +20,8 @@ from pathlib import Path
 from agent.loop import SYSTEM
 from agent.redact import Redactor
 from tools.files import edit_file
-from training.git_history import Change, History
 from training.rows import Row
+from training.synthesis.git_history import Change, History
 
 FILES = 3
 """A commit that changes more files is no small edit."""

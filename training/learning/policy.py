@@ -14,13 +14,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from training.encode import Encoder, Example, annotation_pieces
+from training.learning.encode import Encoder, Example, annotation_pieces
+from training.learning.score import move_f1, resting
 from training.recipe import Policy
 from training.rows import Row
-from training.score import move_f1, resting
 
 if TYPE_CHECKING:
-    from training.sampling import Sampled
+    from training.learning.sampling import Sampled
 
 SMALLEST = 1e-6
 """A reply whose weights are all smaller teaches nothing and is left out."""
@@ -59,7 +59,7 @@ class Rollouts:
         longest: int,
         graphs: bool = True,
     ) -> None:
-        from training.sampling import Sampler
+        from training.learning.sampling import Sampler
 
         self.model, self.policy, self.encoder, self.rows = model, policy, encoder, rows
         self.reward = 0.0

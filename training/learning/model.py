@@ -52,7 +52,7 @@ def build(recipe: Recipe, base: Base, device: torch.device) -> PeftModel:
 
 def prepare(model: Any, recipe: Recipe) -> PeftModel:
     """Put the recipe's adapter on a loaded base and make both ready to be trained; see `build`."""
-    from training import functions, packing
+    from training.learning import functions, packing
 
     packing.register()
     keep_gradients(model)

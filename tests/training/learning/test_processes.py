@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from training import processes
+from training.learning import processes
 
 
 class TwoProcesses:

@@ -9,10 +9,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from training import memory, plan
-from training.memory import Load
+from training import plan
+from training.planning import memory
+from training.planning.memory import Load
+from training.planning.shapes import SHAPES
 from training.recipe import Lora, Optim, Recipe
-from training.shapes import SHAPES
 
 TOKENS = 2048
 """Tokens at once, with checkpointing, in all rows."""

@@ -13,9 +13,9 @@ import pytest
 from agent.errors import InputError, UsageError
 from agent.redact import Redactor
 from tools.files import edit_file
-from training import git_history
-from training.edit_pairs import Edit, Edits, edits, instruction, one_edit
-from training.git_history import History
+from training.synthesis import git_history
+from training.synthesis.edit_pairs import Edit, Edits, edits, instruction, one_edit
+from training.synthesis.git_history import History
 
 Commit = Callable[..., str]
 PLAIN = Redactor({})

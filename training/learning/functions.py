@@ -13,7 +13,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 
-from training.memory import CHUNK_BYTES
+from training.planning.memory import CHUNK_BYTES
 
 
 class _LowRank(torch.autograd.Function):

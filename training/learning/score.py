@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from skills.annotate.validate import parse, token_f1
-from training import packing
-from training.data import Data
-from training.encode import Example
-from training.functions import cross_entropy
+from training.learning import packing
+from training.learning.data import Data
+from training.learning.encode import Example
+from training.learning.functions import cross_entropy
 from training.recipe import Recipe
 from training.rows import Row
 

@@ -11,11 +11,12 @@ import torch
 
 from agent.errors import ConfigError
 from tests.training import tiny
-from training import base, model, packing, policy, score, sft
-from training.encode import Encoder, Example
+from training import base, sft
+from training.learning import model, packing, policy, score
+from training.learning.encode import Encoder, Example
+from training.learning.sampling import Sampled
 from training.recipe import Policy, load
 from training.rows import Row
-from training.sampling import Sampled
 
 CPU = torch.device("cpu")
 ROWS = [tiny.annotated(number) for number in range(4)]

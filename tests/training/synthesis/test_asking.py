@@ -14,7 +14,7 @@ from agent.errors import ConsentDenied, ModelCut
 from agent.messages import Message
 from agent.models.base import Capabilities, Delta, Reply
 from agent.models.scripted import Scripted
-from training.asking import Answer, Form, ask, last, open_model
+from training.synthesis.asking import Answer, Form, ask, last, open_model
 
 QUESTION = [Message("user", "How many?")]
 

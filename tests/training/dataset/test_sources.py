@@ -13,7 +13,7 @@ from agent.errors import InputError
 from skills.annotate.framework import load
 from tests.program import ABSTRACTS
 from tests.training.dataset.material import EIGHT, gold_file, key, moves, paper_run
-from training import sources
+from training.dataset import sources
 from training.dataset.candidates import Candidate, Ledger
 from training.dataset.trajectories import collect
 from training.rows import Source, as_jsonl

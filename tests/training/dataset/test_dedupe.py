@@ -8,7 +8,7 @@ import pytest
 
 from agent.errors import ConfigError
 from tests.program import ABSTRACTS
-from training.dedupe import NEAR, Index, clusters, shingles, similarity
+from training.dataset.dedupe import NEAR, Index, clusters, shingles, similarity
 
 FIRST, SECOND = ABSTRACTS[0]["abstract"], ABSTRACTS[1]["abstract"]
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from training.sampling import Sampler
+from training.learning.sampling import Sampler
 
 END = 1
 PROMPTS = [[5, 9, 17, 40, 8], [int(n) for n in torch.arange(2, 42)], [100, 7, 33]]

@@ -11,7 +11,7 @@ from agent.errors import InputError
 from skills.annotate import framework, grammar
 from tests.training import tiny
 from training.commands.sft import runs
-from training.encode import Encoder, annotation_pieces
+from training.learning.encode import Encoder, annotation_pieces
 from training.rows import Row
 
 THINKING = (

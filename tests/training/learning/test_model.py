@@ -11,8 +11,9 @@ import torch
 
 from agent.errors import InputError, ModelUnavailable
 from tests.training import tiny
-from training import base, model
-from training.checkpoint import write_adapter
+from training import base
+from training.learning import model
+from training.learning.checkpoint import write_adapter
 
 CPU = torch.device("cpu")
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from agent.errors import InputError
-from training.encode import Encoder, Example
+from training.learning.encode import Encoder, Example
 from training.recipe import Recipe
 from training.rows import SPLITS, Row, read_rows
 

@@ -1,6 +1,6 @@
 """What a recipe needs, computed from shapes alone: peak memory by part, hours, cost, and what fits a machine.
 
-The parts are those of our own training step (training/functions.py, training/packing.py), tensor by tensor as autograd
+The parts are those of our own training step (learning/functions.py, learning/packing.py), tensor by tensor as autograd
 keeps them; `evals/bench/train_memory.py` measures them. What lies outside of torch's allocator (the CUDA context,
 fragmentation) is told apart.
 """
@@ -10,8 +10,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from training.planning.shapes import Linear, Shape
 from training.recipe import Recipe
-from training.shapes import Linear, Shape
 
 GIB = 1 << 30
 CONTEXT = round(0.6 * GIB)

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 
-from training.encode import Example
+from training.learning.encode import Example
 
 NAME = "packed"
 HALF = (torch.bfloat16, torch.float16)

@@ -22,8 +22,8 @@ from tests.training.annotations import (
 )
 from tests.training.annotations import reviewers as reviewers_subject
 from training.curation.outputs import Output, from_file
-from training.recombine import CHANGES, copies, noisy, recombined, shortened
 from training.rows import as_jsonl, document_key
+from training.synthesis.recombine import CHANGES, copies, noisy, recombined, shortened
 
 
 def cuts(abstract: str, moves: dict[str, str]) -> dict[int, tuple[str, dict[str, str], list[str]]]:
