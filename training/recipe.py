@@ -66,6 +66,8 @@ class Policy(Section):
     """The most tokens of a reply."""
     supervised: float = Field(default=0.1, ge=0)
     """How much the annotations' own loss counts beside the replies'."""
+    stated: float = Field(default=0.0, ge=0)
+    """Added to a move's reward where both the reply and the annotation state something: against leaving moves out."""
 
 
 class Recipe(Section):

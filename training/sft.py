@@ -238,7 +238,7 @@ class _Run:
         self.log("epoch", {"step": self.progress.step, **found, "best": better})
 
     def measure(self) -> dict[str, float]:
-        """The held-out loss (nats a target) and, where answers are generated, f1 and valid (shares)."""
+        """The held-out loss (nats a target) and, where answers are generated, f1, valid and agreement (shares)."""
         from training.learning import score
 
         if not self.data.validation:
@@ -251,8 +251,7 @@ class _Run:
             sums = score.generated_scores(
                 self.model, self.data, self.data.asked[index::world], self.recipe, self.device
             )
-            f1, valid, rows = self.accelerator.reduce(sums, "sum").tolist()
-            found |= {"f1": f1 / rows, "valid": valid / rows}
+            found |= score.told(self.accelerator.reduce(sums, "sum"))
         return found
 
     def keep_epoch(self) -> None:

@@ -363,29 +363,34 @@ def test_the_f1_of_generated_annotations_chooses_the_best_epoch(base: Path, data
 
 
 def test_an_annotation_is_scored_by_the_mean_of_its_moves() -> None:
-    row = tiny.annotated(0)
-    gold = json.loads(row.completion)
-    assert score.annotation_score(row.completion, row) == (1.0, True)
+    reply = tiny.annotated(0).completion
+    gold = json.loads(reply)
+    absent = sum(text == "Not stated." for text in gold.values())
+    assert score.annotation_scores(reply, gold) == [1.0, 1.0, 1.0, absent, absent, absent]
     less = json.dumps(gold | {"claim": "Not stated."})
     assert gold["claim"] != "Not stated."
-    f1, valid = score.annotation_score(less, row)
-    assert valid
-    assert f1 == pytest.approx(2 / 3)
-    assert score.annotation_score('{"claim": "only"}', row) == (0.0, False)
-    assert score.annotation_score("no object", row) == (0.0, False)
+    assert score.annotation_scores(less, gold) == [pytest.approx(2 / 3), 1.0, 1.0, absent, absent + 1, absent]
+    for broken in ('{"claim": "only"}', "no object"):
+        assert score.annotation_scores(broken, gold) == [0.0, 0.0, 1.0, 0.0, 0.0, absent]
+
+
+def test_agreement_is_the_f1_of_saying_that_a_move_is_not_stated() -> None:
+    told = score.told(torch.tensor([1.5, 2.0, 3.0, 4.0, 6.0, 5.0]))
+    assert told == {"f1": 0.5, "valid": pytest.approx(2 / 3), "agreement": pytest.approx(8 / 11)}
+    assert score.told(torch.tensor([1.0, 1.0, 1.0, 0.0, 0.0, 0.0]))["agreement"] == 1.0, "nobody leaves anything out"
 
 
 def test_generated_replies_are_those_of_each_prompt_alone(base: Path, dataset: Path) -> None:
     from training.base import find
     from training.learning import model
 
-    usual = tiny.recipe(base, dataset, metric="f1", eval_rows=3)
+    usual = tiny.recipe(base, dataset, metric="f1", eval_rows=3, eval_tokens=6)
     found = data.load(usual, tiny.tokenizer())
     made = model.build(usual, find(usual.base), torch.device("cpu"))
     prompts = [prompt for _, prompt in found.asked]
     assert len({len(prompt) for prompt in prompts}) > 1, "so that some are padded"
-    together = score.generate(made, found, prompts, 6, torch.device("cpu"))
-    alone = [score.generate(made, found, [prompt], 6, torch.device("cpu"))[0] for prompt in prompts]
+    together = score.generate(made, found, prompts, usual)
+    alone = [score.generate(made, found, [prompt], usual)[0] for prompt in prompts]
     assert together == alone
     assert made.training
 

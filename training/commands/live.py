@@ -63,7 +63,8 @@ class View:
 
     def table(self) -> Table:
         """The last step, and the last epochs' evaluations."""
-        table = Table("step", "epoch", "loss", "held out", "F1", "valid", "rate", "gradient", "tokens/s", "memory")
+        judged = "reward" if "reward" in (self.step or {}) else "loss"
+        table = Table("step", "epoch", judged, "held out", "F1", "valid", "rate", "gradient", "tokens/s", "memory")
         for epoch in self.epochs[-EPOCHS_SHOWN:]:
             mark = " *" if epoch["best"] else ""
             f1, valid = (f"{epoch[key]:.3f}" if key in epoch else "" for key in ("f1", "valid"))
@@ -74,7 +75,7 @@ class View:
             table.add_row(
                 f"{step['step']}/{self.begun['steps']}",
                 f"{step['epoch']:.2f}",
-                f"{step['loss']:.4f}",
+                f"{step[judged]:.4f}",
                 "",
                 "",
                 "",
@@ -100,10 +101,11 @@ def begin_line(event: dict[str, Any]) -> str:
 def plain_line(event: dict[str, Any], begun: dict[str, Any]) -> str:
     """One step or one evaluation, for logs."""
     if event["event"] == "epoch":
-        parts = [f"{key} {event[key]:.4f}" for key in ("loss", "f1", "valid") if key in event]
+        parts = [f"{key} {event[key]:.4f}" for key in ("loss", "f1", "valid", "agreement") if key in event]
         best = "the best so far" if event["best"] else "not better"
         return f"step {event['step']}: held out: {', '.join([*parts, best])}"
+    judged = "reward" if "reward" in event else "loss"
     return (
-        f"step {event['step']}/{begun['steps']}: loss {event['loss']:.4f}, rate {event['lr']:.2e}, "
+        f"step {event['step']}/{begun['steps']}: {judged} {event[judged]:.4f}, rate {event['lr']:.2e}, "
         f"{event['tokens_per_second']:,.0f} tokens/s, {event['memory_bytes'] / 2**30:.2f} GiB"
     )

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from training.learning.encode import Encoder, Example, annotation_pieces
-from training.learning.score import move_f1, resting
+from training.learning.score import ABSENT, move_f1, resting
 from training.recipe import Policy
 from training.rows import Row
 
@@ -63,7 +63,7 @@ class Rollouts:
 
         self.model, self.policy, self.encoder, self.rows = model, policy, encoder, rows
         self.reward = 0.0
-        """The mean token F1 of the last replies, 0 to 1."""
+        """The mean reward of the last replies' moves; without `stated` their token F1, 0 to 1."""
         some = next(iter(rows.values()))
         self.openings = [encoder.plain(piece) for piece in annotation_pieces(some)[::2]]
         self.keys = list(json.loads(some.completion))
@@ -117,7 +117,7 @@ class Rollouts:
     def _scores(self, said: Sequence[Spoken] | None, gold: Mapping[str, str]) -> list[float]:
         if said is None:
             return [0.0] * len(self.keys)
-        return [move_f1(move.text, gold[key]) for move, key in zip(said, self.keys, strict=True)]
+        return [reward(move.text, gold[key], self.policy.stated) for move, key in zip(said, self.keys, strict=True)]
 
     def _supervised(self, batch: Sequence[Example]) -> list[Example]:
         """The annotations themselves, so that the model does not leave the way in which people write."""
@@ -127,6 +127,11 @@ class Rollouts:
             for example in batch
             if weight
         ]
+
+
+def reward(said: str, gold: str, stated: float) -> float:
+    """What a move is worth: its token F1, and `stated` if both sides state something."""
+    return move_f1(said, gold) + stated * (ABSENT not in (said, gold))
 
 
 def advantages(scores: Sequence[Sequence[float]]) -> list[list[float]]:

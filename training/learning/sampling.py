@@ -2,7 +2,7 @@
 
 The samples of one prompt share its keys and values, and what has been said so far has a fixed place, so that one step
 of all of them is one CUDA graph. It works for every decoder of transformers whose attention is plain (no sliding
-window), with or without an adapter; on a CPU the same steps run one by one.
+window in use), with or without an adapter; on a CPU the same steps run one by one.
 """
 
 from __future__ import annotations
@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+
+from agent.errors import InputError
 
 NAME = "sampled"
 BUCKET = 64
@@ -50,6 +52,9 @@ class Sampler:
 
         AttentionInterface.register(NAME, attend)
         config = model.config.get_text_config()
+        window: int | None = getattr(config, "sliding_window", None)
+        if window and longest + most > window:
+            raise InputError(f"texts of {longest + most} tokens are longer than the model's sliding window of {window}")
         heads: int = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
         width: int = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
         self.model, self.end, self.samples, self.most = model, end, samples, most

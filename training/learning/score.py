@@ -7,7 +7,7 @@ measured by `evals` through the product's own path; these numbers only choose be
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -73,59 +73,67 @@ def held_out_loss(model: PeftModel, examples: Sequence[Example], recipe: Recipe,
     return found
 
 
-def annotation_score(reply: str, row: Row) -> tuple[float, bool]:
-    """The token F1 of a reply against a row's annotation, the mean over its moves, and whether it has them all.
-
-    If either side of a move is `Not stated.` it counts 1 where both are, else 0. A reply without all moves counts 0.
-    """
-    gold: dict[str, str] = json.loads(row.completion)
-    said, problems = parse(reply)
-    if problems or list(said) != list(gold) or not all(isinstance(text, str) for text in said.values()):
-        return 0.0, False
-    return sum(move_f1(said[key], gold[key]) for key in gold) / len(gold), True
-
-
 def generated_scores(
     model: PeftModel, data: Data, mine: Sequence[tuple[Row, list[int]]], recipe: Recipe, device: torch.device
 ) -> torch.Tensor:
-    """Sums over some rows: token F1, valid replies, rows; a tensor of three.
+    """Sums over some rows, so that processes can add theirs; see `told`.
 
     Args:
-        model: its answers are judged.
+        model: its greedy answers are judged.
         data: has the tokenizer.
         mine: rows with their prompts' tokens.
         recipe: eval_tokens.
         device: of the model.
+
+    Returns:
+        Token F1, valid replies, rows; moves for which `Not stated.` is said by both, by the reply, by the annotation.
     """
-    found = torch.zeros(3, device=device)
-    by_length = sorted(mine, key=lambda asked: len(asked[1]))
-    for start in range(0, len(by_length), GENERATED_AT_ONCE):
-        asked = by_length[start : start + GENERATED_AT_ONCE]
-        replies = generate(model, data, [prompt for _, prompt in asked], recipe.eval_tokens, device)
-        for (row, _), reply in zip(asked, replies, strict=True):
-            f1, valid = annotation_score(reply, row)
-            found += torch.tensor([f1, float(valid), 1.0], device=device)
-    return found
+    replies = generate(model, data, [prompt for _, prompt in mine], recipe)
+    found = [
+        annotation_scores(reply, json.loads(row.completion)) for (row, _), reply in zip(mine, replies, strict=True)
+    ]
+    return torch.tensor([[0.0] * 6, *found], device=device).sum(0)
 
 
-def generate(model: PeftModel, data: Data, prompts: Sequence[list[int]], most: int, device: torch.device) -> list[str]:
-    """Greedy replies to some prompts, padded on the left."""
-    end = data.own[0].tokens[-1]  # what closes a turn, whatever the tokenizer calls its end
-    longest = max(map(len, prompts))
-    tokens = torch.tensor([[end] * (longest - len(prompt)) + prompt for prompt in prompts], device=device)
-    there = torch.tensor([[0] * (longest - len(prompt)) + [1] * len(prompt) for prompt in prompts], device=device)
-    options = {"do_sample": False, "temperature": None, "top_p": None, "top_k": None}
-    with resting(model), attending(model, "sdpa"):
-        written: torch.Tensor = model.generate(  # type: ignore[no-untyped-call]
-            input_ids=tokens,
-            attention_mask=there,
-            max_new_tokens=most,
-            eos_token_id=end,
-            pad_token_id=end,
-            **options,
-        )
-    decode = data.encoder.tokenizer.decode
-    return [str(decode(reply, skip_special_tokens=True)) for reply in written[:, longest:].tolist()]
+def annotation_scores(reply: str, gold: Mapping[str, str]) -> list[float]:
+    """The six numbers of `generated_scores` for one reply. Without all moves, in order, it is neither valid nor right."""
+    said, problems = parse(reply)
+    if problems or list(said) != list(gold) or not all(isinstance(text, str) for text in said.values()):
+        said = {}
+    f1 = sum(move_f1(said[key], gold[key]) for key in gold) / len(gold) if said else 0.0
+    ours, theirs = ({key for key in gold if side.get(key) == ABSENT} for side in (said, gold))
+    return [f1, float(bool(said)), 1.0, float(len(ours & theirs)), float(len(ours)), float(len(theirs))]
+
+
+def told(sums: torch.Tensor) -> dict[str, float]:
+    """What the sums of `generated_scores` say: f1, valid, and agreement, the F1 of the decision `Not stated.`."""
+    f1, valid, rows, both, said, gold = sums.tolist()
+    return {"f1": f1 / rows, "valid": valid / rows, "agreement": 2 * both / (said + gold) if said + gold else 1.0}
+
+
+def generate(model: PeftModel, data: Data, prompts: Sequence[list[int]], recipe: Recipe) -> list[str]:
+    """Greedy replies to some prompts, those of like length together."""
+    if not prompts:
+        return []
+    from training.learning.sampling import Sampler
+
+    sampler = Sampler(
+        model.get_base_model(),
+        prompts=min(len(prompts), GENERATED_AT_ONCE),
+        samples=1,
+        longest=max(map(len, prompts)),
+        most=recipe.eval_tokens,
+        end=data.own[0].tokens[-1],  # what closes a turn, whatever the tokenizer calls its end
+        graphs=recipe.precision != "nf4",
+    )
+    order = sorted(range(len(prompts)), key=lambda number: len(prompts[number]))
+    replies = [""] * len(prompts)
+    with resting(model):
+        for start in range(0, len(order), GENERATED_AT_ONCE):
+            some = order[start : start + GENERATED_AT_ONCE]
+            for number, reply in zip(some, sampler([prompts[number] for number in some], 0.0), strict=True):
+                replies[number] = str(data.encoder.tokenizer.decode(reply.tokens, skip_special_tokens=True))
+    return replies
 
 
 def move_f1(said: str, gold: str) -> float:

@@ -102,6 +102,13 @@ def test_replies_that_are_all_alike_teach_nothing(folder: Path, encoder: Encoder
     assert made.reward == 1.0
 
 
+def test_stating_where_the_annotation_states_something_can_be_worth_more() -> None:
+    assert policy.reward("A net helps.", "A net helps.", 0.25) == 1.25
+    assert policy.reward("Not stated.", "A net helps.", 0.25) == 0.0
+    assert policy.reward("A net helps.", "Not stated.", 0.25) == 0.0
+    assert policy.reward("Not stated.", "Not stated.", 0.25) == 1.0
+
+
 def test_the_annotations_themselves_keep_their_share(folder: Path, encoder: Encoder) -> None:
     right = completion(encoder, ROWS[0])
     (own,) = rollouts(folder, encoder, [right, right], samples=2, supervised=0.5)(encoder.examples(ROWS[0]))

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 
+from agent.errors import InputError
 from training.learning.sampling import Sampler
 
 END = 1
@@ -97,6 +98,13 @@ def test_weights_that_changed_are_seen_by_the_next_call() -> None:
             if "lora_B" in name:
                 weight.neg_()
     assert [reply.tokens for reply in ours(PROMPTS, 0.0)] != [reply.tokens for reply in before]
+
+
+def test_a_model_with_a_window_is_refused_where_it_would_be_felt() -> None:
+    model = small("Qwen2")
+    model.config.sliding_window = 60
+    with pytest.raises(InputError, match="64 tokens are longer than the model's sliding window of 60"):
+        sampler(model)
 
 
 def test_the_models_own_attention_is_put_back() -> None:
