@@ -96,7 +96,7 @@ def generated_scores(
 
 
 def annotation_scores(reply: str, gold: Mapping[str, str]) -> list[float]:
-    """The six numbers of `generated_scores` for one reply. Without all moves, in order, it is neither valid nor right."""
+    """The numbers of `generated_scores` for one reply. Without all moves, in order, it is neither valid nor right."""
     said, problems = parse(reply)
     if problems or list(said) != list(gold) or not all(isinstance(text, str) for text in said.values()):
         said = {}
