@@ -75,6 +75,9 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     named = bool(arguments) and arguments[0] in COMMANDS
     parser = command_parser(arguments[0]) if named else task_parser()
     options, unknown = parser.parse_known_args(arguments[1:] if named else arguments)
+    if hasattr(options, "overrides"):  # argparse takes key=value in one place only: here, after an option too
+        options.overrides = [*options.overrides, *(word for word in unknown if not word.startswith("-"))]
+        unknown = [word for word in unknown if word.startswith("-")]
     flags = [word for word in unknown if word.startswith("-")]
     if flags:
         parser.error(f"there is no option {flags[0]}")

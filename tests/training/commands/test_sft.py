@@ -15,6 +15,7 @@ import pytest
 import torch
 from rich.console import Console
 
+from agent import cli
 from agent.errors import UsageError
 from tests.training import tiny
 from training import sft as trainer
@@ -156,3 +157,10 @@ def test_without_a_terminal_there_are_plain_lines() -> None:
         "step 12: held out: loss 0.5000, f1 0.2500, valid 1.0000, the best so far",
         "step 12: held out: not better",
     ]
+
+
+def test_key_value_may_stand_anywhere() -> None:
+    options = cli.parse(["train", "sft", "smoke", "lora.r=8", "--resume", "epochs=2", "--out", "run", "seed=1"])
+    assert options.overrides == ["lora.r=8", "epochs=2", "seed=1"]
+    with pytest.raises(UsageError, match="no option --wrong"):
+        cli.parse(["train", "sft", "smoke", "--resume", "epochs=2", "--wrong"])
