@@ -18,7 +18,7 @@ from agent.messages import Message
 from agent.models import embedded
 from agent.models.gguf_file import sha256
 from agent.registry import Specialist
-from training.convert.base import fields_of, open_gguf
+from training.convert.file import fields_of, open_gguf
 from training.export import Exported, Quantisation, model_gguf
 from training.ollama import Ollama, Progress
 

@@ -21,7 +21,9 @@ import numpy as np
 from agent.errors import InputError, OutputError
 from agent.models.gguf_file import sha256
 from training.convert.atomic import replacing, replacing_folder
-from training.convert.base import Base, fields_of, open_gguf, read_base
+from training.convert.base import Base
+from training.convert.file import fields_of, open_gguf, read_file
+from training.convert.folder import read_folder
 from training.convert.layout import Layout
 from training.convert.lora import Lora, encode, read_gguf, read_peft, write_gguf, write_peft
 
@@ -135,6 +137,11 @@ def model_gguf(
         finally:
             full.unlink(missing_ok=True)
     return Exported(out, chosen, note)
+
+
+def read_base(path: Path) -> Base:
+    """A base from a GGUF file, or from a folder in the hub's format. Raises InputError if it is neither."""
+    return read_folder(path) if path.is_dir() else read_file(path)
 
 
 def fitting(quantisation: Quantisation, shapes: list[tuple[int, ...]]) -> Quantisation:

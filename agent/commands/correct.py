@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from agent import correction
+from agent.commands.record import OpenStore, resolve
 from agent.errors import ApprenticeError, InputError, UsageError
 
 if TYPE_CHECKING:
@@ -35,8 +36,6 @@ def add_actions(commands: Any) -> None:
 
 
 async def label_run(options: argparse.Namespace) -> int:
-    from agent.commands.traces import OpenStore, resolve
-
     with OpenStore() as store:
         run_id = resolve(store, options.id)
         store.label(run_id, verdict=None if options.verdict == "none" else options.verdict)
@@ -46,8 +45,6 @@ async def label_run(options: argparse.Namespace) -> int:
 
 
 async def correct_runs(options: argparse.Namespace) -> int:
-    from agent.commands.traces import OpenStore, resolve
-
     if bool(options.batch) == bool(options.id) or (options.id and not options.file):
         raise UsageError("say which run and which file", "traces correct RUN FILE, or traces correct --batch FILE.")
     text = await asyncio.to_thread(_text, options.batch or options.file)

@@ -12,12 +12,12 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from agent import config
-from agent.errors import InputError, UsageError
+from agent.commands.record import OpenStore, resolve
+from agent.errors import UsageError
 from agent.messages import Detail, Message, Trajectory
 
 if TYPE_CHECKING:
-    from agent.traces import RunSummary, TraceStore
+    from agent.traces import RunSummary
 
 FORMATS = ("messages", "sharegpt", "parquet", "otel")
 OUTCOMES = ("success", "failure", "unknown", "interrupted")
@@ -103,32 +103,6 @@ async def delete_runs(options: argparse.Namespace) -> int:
             raise UsageError("nothing was deleted", "Give --yes to delete without being asked.")
         print(f"{_runs(store.delete(ids))} deleted")
     return 0
-
-
-class OpenStore:
-    """The trace store of the user's settings, closed at the end of the block; tells if it had to be set aside."""
-
-    def __enter__(self) -> TraceStore:
-        from agent.redact import Redactor
-        from agent.traces import TraceStore
-
-        settings, _ = config.load(Path("/dev/null"), trusted=False)
-        self.store = TraceStore.open(config.data_dir(settings) / "traces.db", Redactor())
-        if self.store.notice:
-            sys.stderr.write(f"! {self.store.notice}\n")
-        return self.store
-
-    def __exit__(self, *_: object) -> None:
-        self.store.close()
-
-
-def resolve(store: TraceStore, given: str) -> str:
-    if given != "last":
-        return store.resolve(given)
-    newest = store.runs(limit=1)
-    if not newest:
-        raise InputError("there is no run on record yet")
-    return newest[0].id
 
 
 def _runs(count: int) -> str:

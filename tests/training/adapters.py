@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.training import tiny
-from training.convert.base import read_base
+from training.export import read_base
 
 TEXTS = [row["abstract"] for row in tiny.ABSTRACTS]
 ALL = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from agent import config
-from agent.commands.traces import OpenStore
+from agent.commands.record import OpenStore
 from agent.errors import InputError
 
 if TYPE_CHECKING:

@@ -65,7 +65,7 @@ def share(text: str) -> float:
 
 
 async def build_dataset(options: argparse.Namespace) -> int:
-    from agent.commands.traces import OpenStore
+    from agent.commands.record import OpenStore
     from training.dataset import trajectories
     from training.dataset.build import Inputs, build
     from training.dataset.selection import Rules
