@@ -70,6 +70,50 @@ def test_the_packed_loss_and_its_gradients_are_those_of_each_example_alone(
         torch.testing.assert_close(weight.grad, grad, rtol=1e-3, atol=1e-5)
 
 
+def replies(example: Example) -> list[Example]:
+    """Three replies to an example's prompt, of different lengths and weights."""
+    opening, size = example.trained.index(True), len(example.tokens)
+    cut = [example.tokens[: size - less] for less in (0, 7, 20)]
+    return [
+        Example(example.row, tokens, example.trained[: len(tokens)], [weight] * (len(tokens) - opening))
+        for tokens, weight in zip(cut, (1.0, -0.5, 2.0), strict=True)
+    ]
+
+
+def test_replies_that_share_their_prompt_have_the_losses_and_gradients_of_each_alone(
+    folder: Path, examples: list[Example]
+) -> None:
+    made = built(folder)
+    several = [reply for example in examples[:2] for reply in replies(example)]
+    weights = [weight for weight in made.parameters() if weight.requires_grad]
+    found = []
+    with score.attending(made, packing.NAME):
+        for packs in ([several], [[one] for one in several]):
+            losses = [score.summed_loss(made, packing.pack(pack, CPU))[0] for pack in packs]
+            torch.stack(losses).sum().backward()  # type: ignore[no-untyped-call]
+            found.append((sum(loss.item() for loss in losses), [weight.grad.clone() for weight in weights]))
+            made.zero_grad()
+    (together, ours), (alone, theirs) = found
+    assert together == pytest.approx(alone, rel=1e-5)
+    for one, other in zip(ours, theirs, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-5)
+
+
+def test_a_prompt_that_several_share_stands_once() -> None:
+    first = Example("a", [10, 11, 12, 13], [False, False, True, True])
+    other = Example("b", [20, 21], [False, True])
+    second = Example("a", [10, 11, 14], [False, False, True])
+    packed = packing.pack([first, other, second], CPU)
+    assert packed.tokens.tolist() == [[10, 11, 12, 13, 14, 20, 21]]
+    assert packed.positions.tolist() == [[0, 1, 2, 3, 2, 0, 1]]
+    assert packed.bounds.tolist() == [0, 2, 4, 5, 7]
+    assert packed.keys is not None
+    assert packed.keys.tolist() == [0, 1, *[0, 1, 2, 3], *[0, 1, 4], 5, 6]
+    assert packed.key_bounds.tolist() == [0, 2, 6, 9, 11]
+    assert (packed.longest, packed.furthest) == (2, 4)
+    assert (packed.places.tolist(), packed.targets.tolist()) == ([1, 2, 1, 5], [12, 13, 14, 21])
+
+
 def test_no_example_sees_another(folder: Path, examples: list[Example]) -> None:
     made = built(folder)
     changed = Example("other", [7] * len(examples[0].tokens), examples[0].trained)
@@ -87,7 +131,8 @@ def test_the_attention_is_causal_inside_an_example() -> None:
     generator = torch.Generator().manual_seed(1)
     query, key, value = (torch.randn(1, heads, 7, 8, generator=generator) for heads in (4, 2, 2))
     bounds = torch.tensor([0, 3, 7], dtype=torch.int32)
-    out, weights = packing.attend(torch.nn.Module(), query, key, value, None, bounds=bounds, longest=4)
+    alone = {"keys": None, "bounds": bounds, "longest": 4, "key_bounds": bounds, "furthest": 4}
+    out, weights = packing.attend(torch.nn.Module(), query, key, value, None, **alone)
     assert weights is None
     for token, start in [(0, 0), (1, 0), (2, 0), (3, 3), (5, 3), (6, 3)]:
         seen = slice(start, token + 1)
@@ -100,8 +145,10 @@ def test_an_example_longer_than_a_sliding_window_is_refused() -> None:
     module = torch.nn.Module()
     module.sliding_window = 4  # type: ignore[assignment]
     part = torch.zeros(1, 1, 5, 8)
+    bounds = torch.tensor([0, 5])
+    alone = {"keys": None, "bounds": bounds, "longest": 5, "key_bounds": bounds, "furthest": 5}
     with pytest.raises(ValueError, match="5 tokens is longer than the model's sliding window"):
-        packing.attend(module, part, part, part, None, bounds=torch.tensor([0, 5]), longest=5)
+        packing.attend(module, part, part, part, None, **alone)
 
 
 def test_a_pack_says_which_state_predicts_which_target() -> None:
@@ -110,16 +157,27 @@ def test_a_pack_says_which_state_predicts_which_target() -> None:
     packed = packing.pack([first, second], CPU)
     assert packed.tokens.tolist() == [[10, 11, 12, 20, 21]]
     assert packed.positions.tolist() == [[0, 1, 2, 0, 1]]
-    assert packed.bounds.tolist() == [0, 3, 5]
+    assert packed.bounds.tolist() == packed.key_bounds.tolist() == [0, 3, 5]
+    assert packed.keys is None
     assert (packed.places.tolist(), packed.targets.tolist()) == ([0, 1, 3], [11, 12, 21])
 
 
 def test_micro_batches_hold_every_example_once_and_fill_what_is_left() -> None:
-    examples = [Example(str(size), [1] * size, [True] * size) for size in (3, 9, 4, 5, 2, 20)]
+    examples = [Example(str(size), [size] * size, [False] + [True] * (size - 1)) for size in (3, 9, 4, 5, 2, 20)]
     pieces = list(packing.micro_batches(examples, 10))
     sizes = [[len(example.tokens) for example in piece] for piece in pieces]
     assert sorted(itertools.chain(*sizes)) == [2, 3, 4, 5, 9, 20]
     assert sizes == [[20], [9], [5, 4], [3, 2]], "only an example that is longer by itself exceeds the limit"
+
+
+def test_micro_batches_keep_those_together_that_share_their_prompt() -> None:
+    size, mask = 6, [False] * 4 + [True] * 2
+    prompts = [[number] * 4 for number in (1, 2, 3)]
+    examples = [Example(str(prompt[0]), [*prompt, 8, 9], mask) for _ in range(3) for prompt in prompts]
+    pieces = list(packing.micro_batches(examples, 20))
+    assert [[example.row for example in piece] for piece in pieces] == [["1"] * 3 + ["2"] * 3, ["3"] * 3]
+    tight = list(packing.micro_batches(examples, size + 2))
+    assert sorted(len(piece) for piece in tight) == [1, 1, 1, 2, 2, 2], "a group that is too large is cut"
 
 
 @pytest.mark.parametrize("smoothing", [0.0, 0.1])
