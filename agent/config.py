@@ -22,6 +22,12 @@ from agent.errors import ConfigError
 PROJECT_FOLDER = ".apprentice"
 EFFECT = r"^(?:shell|net:[\w.-]+)$"
 """The effects that can be allowed in advance; consent for a host holds for all its ports."""
+SMALLER = (
+    "budget.",
+    *(f"tools.{name}" for name in ("output_limit", "fetch_limit", "fetch_timeout", "shell_timeout", "rewrite_limit")),
+    *(f"work.{name}" for name in ("notes_tokens", "depth", "share", "parallel")),
+)
+"""Settings that an untrusted project may make smaller."""
 Protocol = Literal["auto", "native", "json", "text"]
 Grounding = Literal["none", "numbers", "words"]
 BestBy = Literal["agreement", "likelihood"]
@@ -84,6 +90,8 @@ class Tools(Section):
     """Bytes of one fetched page."""
     fetch_timeout: float = Field(default=20, gt=0)
     """Seconds of one fetch, redirects included."""
+    rewrite_limit: int = Field(default=4000, ge=0)
+    """Bytes of the largest existing file that write_file replaces whole; --overwrite lifts it."""
     arxiv_url: str = "https://export.arxiv.org/api/query"
     """Where the tool arxiv asks."""
 
@@ -124,6 +132,31 @@ class Improve(Section):
     """New good or corrected runs after which `improve` starts by itself in the background. 0: never."""
 
 
+class Work(Section):
+    phases: bool = False
+    """Whether a task is planned and carried out in turn, with other tools for each (--phases)."""
+    strategic_model: str = ""
+    """The model that plans. Empty: the task's."""
+    tactical_model: str = ""
+    """The model that carries out. Empty: the task's."""
+    todos: bool = False
+    """Whether the model is offered a todo list where there are no phases."""
+    notes: bool = False
+    """Whether the model is offered to keep notes about this folder, .apprentice/NOTES.md."""
+    notes_tokens: int = Field(default=400, ge=0)
+    """The most tokens of these notes. They are shown when a run begins; 0: never."""
+    delegate: bool = False
+    """Whether the model may hand parts of a task to sub-agents."""
+    delegate_model: str = ""
+    """The model of sub-agents. Empty: that of the run which starts them."""
+    depth: int = Field(default=1, ge=0)
+    """How deep sub-agents go. 1: they start none of their own; 0: there are none."""
+    share: float = Field(default=0.5, gt=0, le=1)
+    """The part of what is left of a run's budget that one call of delegate may spend."""
+    parallel: int = Field(default=4, ge=1)
+    """The most sub-agents of one run that work at once."""
+
+
 class Settings(Section):
     privacy: Literal["open", "local-only"] = "open"
     """local-only: no task's text leaves this machine, whatever else is configured."""
@@ -136,6 +169,7 @@ class Settings(Section):
     annotate: Annotate = Annotate()
     gate: Gate = Gate()
     improve: Improve = Improve()
+    work: Work = Work()
 
 
 def config_dir() -> Path:
@@ -335,8 +369,7 @@ def _narrows(key: str, entry: Any, current: Settings) -> bool:
         return bool(entry == "local-only")
     if key == "tools.disabled":
         return True
-    smaller = ("budget.", "tools.output_limit", "tools.fetch_limit", "tools.fetch_timeout", "tools.shell_timeout")
-    return key.startswith(smaller) and bool(entry <= value(current, key))
+    return key.startswith(SMALLER) and bool(entry <= value(current, key))
 
 
 def _flatten(nested: dict[str, Any], prefix: str = "") -> list[tuple[str, Any]]:

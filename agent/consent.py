@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
@@ -20,6 +21,7 @@ class Consent:
         yes: --yes was given: writing and overwriting in the workspace, nothing else.
         allowed: from --allow and the user's settings: `shell`, `net:HOST`.
         ask: None where there is no terminal.
+        asker: who asks, if it is not the run that the person started; it stands in the question.
         local_only: no network effect is possible, whoever allows it.
     """
 
@@ -27,9 +29,16 @@ class Consent:
     allowed: frozenset[str] = frozenset()
     ask: Ask | None = None
     local_only: bool = False
+    asker: str = ""
     answers: dict[str, bool] = field(default_factory=dict)
     """What the person said about each host; other effects are asked about every time."""
     _asking: asyncio.Lock = field(default_factory=asyncio.Lock, init=False, repr=False, compare=False)
+
+    def on_behalf_of(self, asker: str) -> Consent:
+        """The same consent, with the same answers, and one question at a time, for somebody whom questions name."""
+        other = copy.copy(self)
+        other.asker = asker
+        return other
 
     async def require(self, effect: str, detail: str) -> None:
         """Return if the effect is allowed.
@@ -55,7 +64,8 @@ class Consent:
         if self.ask is None:
             return False
         one_line = detail.replace("\n", "\\n")  # a model's path must not look like a question of its own
-        answer = await self.ask(f"Allow {effect}: {one_line}?")
+        whose = f"{self.asker} asks. " if self.asker else ""
+        answer = await self.ask(f"{whose}Allow {effect}: {one_line}?")
         if effect.startswith("net:"):
             self.answers[effect] = answer
         return answer

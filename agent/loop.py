@@ -2,6 +2,7 @@
 
 Stop                   how a run ended: its outcome and the sentence that goes on record
 ├── Answered           the model gave its answer
+├── Ended              a tool ended the run: job_complete, or the last todo of a phase
 ├── Cut                the answer was cut at its token limit
 ├── Silence            the answer is empty: whether the task is done, nobody said
 ├── StepBudget         too many turns
@@ -21,11 +22,13 @@ import json
 import time
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 
 from agent import context, protocols
 from agent.errors import ApprenticeError
 from agent.messages import Detail, Json, Message, Outcome, ToolCall
 from agent.run import Run, detail_of
+from agent.todos import with_todos
 from tools import registry as tools_registry
 from tools.registry import Tool
 
@@ -42,6 +45,10 @@ class Stop(Exception):
 
 
 class Answered(Stop):
+    outcome: Outcome = "success"
+
+
+class Ended(Stop):
     outcome: Outcome = "success"
 
 
@@ -77,7 +84,7 @@ class Loop:
     """One task by one model with some tools, on one record.
 
     Args:
-        run: the open record; its session holds the budgets and the models.
+        run: the open record; it holds the budget and the todos, its session the models.
         address: the model.
         tools: what the model may call, by name.
         instructions: of the active skills; they go into the system message.
@@ -86,7 +93,9 @@ class Loop:
     def __init__(self, run: Run, address: str, tools: dict[str, Tool], instructions: str = "") -> None:
         settings = run.session.settings
         self.run, self.address, self.tools = run, address, tools
-        self.budget, self.model = settings.budget, run.session.model(address)
+        self.budget, self.model = run.budget, run.session.model(address)
+        self.context = replace(run.session.tool_context, run=run)
+        run.offered = tools
         self.protocol = protocols.choose(settings.models.protocol, self.model.capabilities)
         self.schemas: list[Json] = [tool.schema for tool in tools.values()]
         self.request = self.protocol.request(self.schemas) | {
@@ -99,7 +108,7 @@ class Loop:
         self.repeats: Counter[str] = Counter()
         self.commits: list[asyncio.Future[None]] = []
         self.turn = self.unreadable = 0
-        self.gave_up = False
+        self.gave_up = self.objected = False
 
     async def answer(self, task: str, earlier: Sequence[Message] = ()) -> str:
         """Work until a stop and close the record.
@@ -141,21 +150,24 @@ class Loop:
     async def step(self) -> None:
         """One turn: ask, record, act, observe."""
         self.check_budgets()
+        todos = self.run.todos.shown()
+        reserve = self.request["max_tokens"] + len(todos) // 2
         shortened = await context.fit(
-            self.model, self.prompt, self.observations, self.request.get("tools", ()), self.request["max_tokens"]
+            self.model, self.prompt, self.observations, self.request.get("tools", ()), reserve
         )
         if shortened:
             self.run.emit("notice", text=f"{len(shortened)} old observations were shortened to fit the context")
         started = time.perf_counter()
         visible = protocols.Visible(self.protocol)
         try:
-            reply = await self.run.ask(self.address, self.prompt, visible=visible, **self.request)
+            prompt = with_todos(self.prompt, todos)
+            reply = await self.run.ask(self.address, prompt, visible=visible, **self.request)
         finally:
             await self.settle()
         self.turn += 1
         message = self.protocol.parse(reply.message, self.turn)
         seconds = time.perf_counter() - started
-        await self.put(message, detail_of(reply, self.request, seconds))
+        await self.put(message, detail_of(reply, self.request | ({"todos": todos} if todos else {}), seconds))
         self.run.emit(
             "step",
             number=self.turn,
@@ -163,15 +175,24 @@ class Loop:
             prompt_tokens=reply.usage.prompt_tokens,
             completion_tokens=reply.usage.completion_tokens,
         )
-        if not message.tool_calls:
-            raise ending(message.content, reply.finish_reason)
-        await self.act(message.tool_calls)
+        if message.tool_calls:
+            await self.act(message.tool_calls)
+        else:
+            await self.end(ending(message.content, reply.finish_reason))
+
+    async def end(self, stop: Stop) -> None:
+        """End the run, unless its todos say that the model answered too early; that it is told once."""
+        objection = self.run.todos.objection()
+        if not objection or self.objected or not isinstance(stop, Answered):
+            raise stop
+        self.objected = True
+        await self.put(Message("user", objection))
 
     def check_budgets(self) -> None:
         if self.turn >= self.budget.steps:
             raise StepBudget(f"stopped after {self.turn} steps (budget.steps)")
-        if self.run.trajectory.usage.tokens >= self.budget.tokens:
-            raise TokenBudget(f"stopped after {self.run.trajectory.usage.tokens} tokens (budget.tokens)")
+        if self.run.spent.tokens >= self.budget.tokens:
+            raise TokenBudget(f"stopped after {self.run.spent.tokens} tokens (budget.tokens)")
 
     async def act(self, calls: Sequence[ToolCall]) -> None:
         """Run the calls of one turn, side by side if all are declared safe for it, and record what they gave."""
@@ -189,6 +210,8 @@ class Loop:
             self.repeats[key] += 1
             if self.repeats[key] >= 3:
                 raise Repetition(f"{call.name} was called three times with the same arguments and result")
+        if self.run.ended_by:
+            raise Ended(self.run.ended_by)
 
     async def observe(self, call: ToolCall) -> Message:
         """Run one call and record its observation."""
@@ -220,9 +243,8 @@ class Loop:
             near = difflib.get_close_matches(call.name, self.tools, n=1)
             known = f"Did you mean {near[0]}?" if near else f"There are: {', '.join(self.tools) or 'none'}."
             raise ApprenticeError(f"There is no tool {call.name!r}.", known)
-        context = self.run.session.tool_context
         try:
-            return await tools_registry.call(self.tools[call.name], context, call.arguments)
+            return await tools_registry.call(self.tools[call.name], self.context, call.arguments)
         except (ApprenticeError, asyncio.CancelledError):
             raise
         except Exception as crash:  # a tool may be anybody's code; its crash is an observation
