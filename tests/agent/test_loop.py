@@ -273,7 +273,10 @@ def test_old_observations_are_shortened_before_the_context_overflows(bench: Make
     made = bench(
         [calling("read_file", path="one.txt"), calling("read_file", path="two.txt"), ANSWER],
         capabilities=Capabilities(native_tools=True, context_length=3000),
-        settings={"models": {"max_tokens": 100}, "tools": {"disabled": ["fetch_url", "run_shell", "arxiv", *phases.OWN]}},
+        settings={
+            "models": {"max_tokens": 100},
+            "tools": {"disabled": ["fetch_url", "run_shell", "arxiv", *phases.OWN]},
+        },
     )
     answer, run = work(made)
     last = made.model.requests[-1].messages
