@@ -119,6 +119,9 @@ class Phases:
         """Plan and carry out in turn until the job ends; close its record. Returns whether a model gave up."""
         while True:
             for phase in ("strategic", "tactical"):
+                if spent := self.spent():
+                    self.run.finish("failure", spent)
+                    return False
                 part, gave_up = await self.phase(phase)
                 if self.todos.summary is not None:
                     self.run.finish("success", part.reason)
@@ -129,6 +132,13 @@ class Phases:
                 if phase == "strategic" and not self.todos.open:
                     self.run.finish("failure", f"the strategic phase ended without a plan, in run {part.id}")
                     return True
+
+    def spent(self) -> str:
+        """What of the job's budget is spent; empty if some of it is left."""
+        left = self.run.left()
+        if left.steps < 1:
+            return f"stopped after {self.run.turns} steps (budget.steps)"
+        return f"stopped after {self.run.spent.tokens} tokens (budget.tokens)" if left.tokens < 1 else ""
 
     async def phase(self, name: Phase) -> tuple[Trajectory, bool]:
         """Do one phase. Returns its run as it ended, and whether its model gave up."""
