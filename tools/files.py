@@ -82,7 +82,7 @@ async def write_file(context: ToolContext, path: PathName, content: str) -> str:
     there = context.workspace.resolve(path, write=True)
     size = f"{len(content):,} characters"
     exists = there.exists()
-    if exists:
+    if there.is_file():
         _check_rewrite(context, path, there.stat().st_size)
     question = f"overwrite {path} with {size}" if exists else f"write the new file {path}, {size}"
     await context.consent.require("write", question)

@@ -382,3 +382,15 @@ def test_a_tool_that_answers_with_no_text_is_an_observation_too(bench: Make) -> 
     assert run.messages[3].is_error
     assert run.messages[3].content == "number answered with int, and a tool answers with text"
     assert run.outcome == "success"
+
+
+def test_a_person_allows_a_large_file_to_be_rewritten(bench: Make, workspace: Any) -> None:
+    (workspace / "large.txt").write_text("x" * 5000)
+    write = calling("write_file", path="large.txt", content="short")
+    made = bench([write, ANSWER], yes=True)
+    _, run = work(made)
+    assert "Change the parts that differ with edit_file." in run.messages[3].content
+    made = bench([write, ANSWER], yes=True)
+    made.session.options["overwrite"] = "True"
+    _, run = work(made)
+    assert run.messages[3].content == "Overwrote large.txt: 5 characters."

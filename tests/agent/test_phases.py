@@ -14,6 +14,7 @@ from agent.config import Work
 from agent.errors import ModelError, UsageError
 from agent.messages import Json, Trajectory
 from agent.models.scripted import Scripted
+from tests.program import run, script
 from tools import registry as tools_registry
 
 Make = Callable[..., Any]
@@ -271,3 +272,14 @@ def test_settings_offer_notes_and_sub_agents_in_the_working_phase(bench: Make) -
         "delegate",
         "todo_complete",
     }
+
+
+def test_phases_are_switched_on_by_a_flag(workspace: Any) -> None:
+    address = script(workspace, [PLAN, calling("write_file", path="a.txt", content="hi"), WROTE, CHECKED, END])
+    done = run("make a file", "--model", address, "--phases", "--yes", "--workspace", str(workspace), cwd=workspace)
+    assert (done.returncode, done.stdout) == (0, "a.txt is written\n")
+    assert (workspace / "a.txt").read_text() == "hi"
+    shown = run("traces", "show", "last", cwd=workspace).stdout
+    assert shown.count("success: ") == 4
+    assert "· success: 2 todos planned, 2 open ·" in shown
+    assert "(part of" not in shown
