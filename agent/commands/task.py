@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import copy
 import os
 import re
 import sys
@@ -20,6 +21,7 @@ from agent.messages import Event, Message, Route, Trajectory
 from agent.session import Session
 
 if TYPE_CHECKING:
+    from agent.resuming import Resumed
     from skills.registry import Job, Skill
     from tools.registry import Tool
 
@@ -172,7 +174,7 @@ async def do(
     if free or not active:
         task, target = typed.save_target(task) if by_person else (task, "")
         job = skills.Job(session, task, words, _route(session, model, free), free)
-        said = await _work_freely(job, target, [*earlier, *_as_context(said)])
+        said = await work_freely(job, target, [*earlier, *_as_context(said)])
     return said
 
 
@@ -191,10 +193,16 @@ def _as_context(said: str) -> list[Message]:
     )
 
 
-async def _work_freely(job: Job, target: str, earlier: Sequence[Message]) -> str:
-    """The ReAct loop on one task, with the bodies of the active skills as instructions.
+async def work_freely(job: Job, target: str, earlier: Sequence[Message], resumed: Resumed | None = None) -> str:
+    """The ReAct loop on one task, or several in phases, with the bodies of the active skills as instructions.
 
     What the model could not do (not what cost too much) `models.strong` tries anew, in a run of its own.
+
+    Args:
+        job: the task, its route and its active skills.
+        target: the file to save the answer to; empty if none.
+        earlier: the conversation so far.
+        resumed: the interrupted run that this one goes on with.
     """
     from agent import notes, phases
     from agent.loop import Loop
@@ -211,13 +219,15 @@ async def _work_freely(job: Job, target: str, earlier: Sequence[Message]) -> str
     names, schemas = [skill.name for skill in job.skills], [tool.schema for tool in offered.values()]
     about_skills = skills.instructions(job.skills, session.skills)
 
+    in_phases = resumed.in_phases if resumed else work.phases
+
     async def attempt(route: Route) -> tuple[Trajectory, str, bool]:
+        todos, labels = (copy.deepcopy(resumed.todos), {"resumes": resumed.id}) if resumed else (None, {})
         instructions = "\n\n".join(filter(None, [about_skills, await notes.shown(session, route.model)]))
-        if work.phases:
-            return await phases.work(
-                replace(job, route=route), task, allowed | phases.own(known), instructions, earlier
-            )
-        async with Run(session, job.typed, route, skills=names, tools=schemas) as run:
+        if in_phases:
+            tools = allowed | phases.own(known)
+            return await phases.work(replace(job, route=route), task, tools, instructions, earlier, todos, labels)
+        async with Run(session, job.typed, route, skills=names, tools=schemas, todos=todos, labels=labels) as run:
             loop = Loop(run, route.model, offered, instructions)
             return run.trajectory, await loop.answer(task, earlier), loop.gave_up
 

@@ -281,5 +281,6 @@ def test_phases_are_switched_on_by_a_flag(workspace: Any) -> None:
     assert (workspace / "a.txt").read_text() == "hi"
     shown = run("traces", "show", "last", cwd=workspace).stdout
     assert shown.count("success: ") == 4
+    assert "usage    0+0 tokens, 0.00 s, its parts " in shown
     assert "· success: 2 todos planned, 2 open ·" in shown
     assert "(part of" not in shown
