@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -41,7 +42,7 @@ async def resume(options: argparse.Namespace) -> int:
         raise UsageError(f"run {run_id} is still going on", "Stop it first, with Ctrl-C where it runs.")
     _check_workspace(options, old)
     outcomes: list[str] = []
-    sink = terminal.choose(as_json=options.json, quiet=options.quiet)
+    sink = terminal.choose(as_json=options.json, quiet=options.quiet, out=sys.stdout, err=sys.stderr)
 
     def emit(event: Event) -> None:
         if event.kind == "end":

@@ -18,7 +18,7 @@ from agent.redact import Redactor
 from agent.resuming import GO_ON, UNKNOWN, conversation, read_back, todos_of
 from agent.traces import TraceStore
 from tests.in_process import typed
-from tests.program import AGENT, Done, refused, script
+from tests.program import AGENT, Done, refused, run, script
 
 PLAN = {"tool_calls": [{"name": "next_phase_todos", "arguments": {"todos": ["write a.txt", "check it"]}}]}
 WROTE = {"tool_calls": [{"name": "todo_complete", "arguments": {"id": 1, "note": "wrote it"}}]}
@@ -86,7 +86,7 @@ def test_a_killed_job_goes_on_with_the_todos_that_were_open(again: Again, worksp
 
 def test_a_job_that_is_stopped_twice_keeps_its_whole_list(again: Again, workspace: Path) -> None:
     first = script(workspace, [PLAN])
-    assert again("make a file", "--model", first, "--phases", "--max-steps", "1").returncode == 1
+    assert run("make a file", "--model", first, "--phases", "--max-steps", "1", cwd=workspace).returncode == 1
     second = script(workspace, [WROTE], "second.jsonl")
     assert again("resume", "last", "--model", second, "--max-steps", "1").returncode == 1
     third = script(workspace, [CHECKED, END], "third.jsonl")
@@ -112,7 +112,7 @@ def test_a_killed_run_goes_on_with_its_conversation(again: Again, workspace: Pat
 
 def test_what_the_person_gave_as_the_model_is_taken_again(again: Again, workspace: Path) -> None:
     address = script(workspace, [calling("list_files"), {"content": "late"}])
-    assert again("count", "--model", address, "--max-steps", "1").returncode == 1
+    assert run("count", "--model", address, "--max-steps", "1", cwd=workspace).returncode == 1
     assert again("resume", "last").returncode == 0
     assert [found.model for found in on_record()] == [address, address]
 
@@ -128,7 +128,7 @@ def test_a_run_is_resumed_where_it_worked_and_only_when_it_is_over(
 def test_a_skill_with_a_way_of_its_own_is_not_resumed(again: Again, workspace: Path) -> None:
     address = script(workspace, [{"error": "the server fell over"}])
     (workspace / "paper.txt").write_text("A paper. " * 30)
-    again("/annotate paper.txt", "--model", address)
+    run("/annotate paper.txt", "--model", address, cwd=workspace)
     refused(again("resume", "last", "--model", address), 2, "the skill annotate", "Repeat the command.")
 
 
@@ -137,7 +137,7 @@ def test_a_run_whose_skill_is_gone_is_not_resumed(again: Again, workspace: Path)
     folder.mkdir(parents=True)
     (folder / "SKILL.md").write_text("---\nname: brief\ndescription: Be brief.\n---\nBe brief.\n")
     address = script(workspace, [calling("list_files"), {"content": "short"}])
-    assert again("/brief count", "--model", address, "--max-steps", "1").returncode == 1
+    assert run("/brief count", "--model", address, "--max-steps", "1", cwd=workspace).returncode == 1
     assert again("resume", "last", "--max-steps", "1").returncode == 1
     assert on_record()[-1].skills == ["brief"]
     (folder / "SKILL.md").unlink()
