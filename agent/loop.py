@@ -118,8 +118,8 @@ class Loop:
             earlier: the conversation so far, without its system message.
 
         Returns:
-            The answer, as far as it goes; empty if the run was stopped before one. `gave_up` says whether the model
-            was the reason.
+            The answer, or the summary of job_complete, as far as it goes; empty if the run was stopped before one.
+            `gave_up` says whether the model was the reason.
 
         Raises:
             ModelError: the model failed; the record says so.
@@ -132,6 +132,8 @@ class Loop:
             await self.settle()
         self.gave_up = stop.gave_up
         self.run.finish(stop.outcome, str(stop))
+        if isinstance(stop, Ended):
+            return self.run.todos.summary or ""
         return self.run.messages[-1].content if isinstance(stop, Answered | Cut) else ""
 
     async def work(self) -> Stop:

@@ -12,8 +12,10 @@ from agent import phases
 from agent.commands.task import do
 from agent.config import Work
 from agent.errors import ModelError, UsageError
-from agent.messages import Json, Trajectory
+from agent.loop import Loop
+from agent.messages import Json, Route, Trajectory
 from agent.models.scripted import Scripted
+from agent.run import Run
 from tests.program import run, script
 from tools import registry as tools_registry
 
@@ -239,6 +241,16 @@ def test_two_endings_in_one_turn_do_not_both_count(bench: Make) -> None:
 def test_a_handing_over_of_nothing_is_refused(bench: Make, call: Json, said: str) -> None:
     _, _, parts = work(bench([call, PLAN, WROTE, CHECKED, END], settings=ON))
     assert said in parts[0].messages[3].content
+
+
+def test_a_tool_that_ends_a_run_gives_its_answer_too(bench: Make) -> None:
+    made = bench([END], settings=ON)
+
+    async def go() -> str:
+        async with Run(made.session, "t", Route("scripted", "flag", "r")) as run:
+            return await Loop(run, "scripted", made.session.tools).answer("t")
+
+    assert asyncio.run(go()) == "a.txt is written"
 
 
 def test_a_skill_that_narrows_the_tools_does_not_stop_the_phases(bench: Make) -> None:
