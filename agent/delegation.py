@@ -37,7 +37,7 @@ class SubTask(BaseModel):
     task: str = Field(max_length=4000, description="all that the sub-agent needs to know: it sees nothing else")
     model: str = Field("", max_length=200, description="a configured model's address; yours if left out")
     tools: list[str] = Field([], max_length=50, description="names of your tools that it may use; all if left out")
-    steps: int | None = Field(None, ge=1, description="the most turns that it may take")
+    steps: int = Field(0, ge=0, description="the most turns that it may take; 0: no other limit than yours")
 
 
 @dataclass(frozen=True, slots=True)

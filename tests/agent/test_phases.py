@@ -16,6 +16,7 @@ from agent.loop import Loop
 from agent.messages import Json, Route, Trajectory
 from agent.models.scripted import Scripted
 from agent.run import Run
+from skills import registry as skills_registry
 from tests.program import run, script
 from tools import registry as tools_registry
 
@@ -258,9 +259,7 @@ def test_a_skill_that_narrows_the_tools_does_not_stop_the_phases(bench: Make) ->
     folder = made.session.workspace.root / "only-read"
     folder.mkdir()
     (folder / "SKILL.md").write_text("---\nname: only-read\ndescription: Reads.\nallowed-tools: Read\n---\nRead.\n")
-    from skills import registry as skills
-
-    made.session.skills, _ = skills.load(folder.parent, None)
+    made.session.skills, _ = skills_registry.load(folder.parent, None)
     assert asyncio.run(do(made.session, "/only-read make a file", model="")) == "a.txt is written"
     assert offered(made.model.requests[1]) == {"read_file", "read_skill_file", "todo_complete"}
 
