@@ -37,7 +37,8 @@ INSTRUCTIONS: dict[Phase, str] = {
     "with the steps to be done now: few, each complete in itself, since whoever does them sees the task and the todos "
     "but not what you read. When they are done you plan on, or call job_complete. You change nothing yourself.",
     "tactical": "You carry out the open todos with your tools, one after the other. When one is done, and only then, "
-    "call todo_complete with a note of what was done or found: it is all that is known of it later. If one cannot be "
+    "call todo_complete, beside the next call where you can, with a note of what was done or found: it is all that is "
+    "known of it later. If one cannot be "
     "done, say why as your answer.",
 }
 
