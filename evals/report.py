@@ -95,12 +95,13 @@ def write(report: Json, folder: Path, worst: Sequence[Json] = ()) -> None:
         OutputError: a file cannot be written.
     """
     from evals.page import html
-    from evals.tables import markdown
+    from evals.tables import markdown, readable
 
+    short = readable(report)
     files = {
         "report.json": json.dumps(report, ensure_ascii=False, indent=1) + "\n",
-        "report.md": markdown(report),
-        "report.html": html(report, worst),
+        "report.md": markdown(short),
+        "report.html": html(short, [row | {"model": short["names"][row["model"]]} for row in worst]),
     }
     for name, text in files.items():
         _replace(folder / name, text)

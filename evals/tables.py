@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -46,6 +48,21 @@ class Table:
     rows: Sequence[Sequence[str]]
 
 
+def readable(report: Json) -> Json:
+    """The report with models that are files named by those alone, where that still tells them apart.
+
+    Returns:
+        A copy; its `names` say what each model is called in it.
+    """
+    files = ("gguf:", "hf:/")
+    short = {name: re.sub(r"[^+:]*/", "", name) if name.startswith(files) else name for name in report["models"]}
+    taken = Counter(short.values())
+    names = {name: new if taken[new] == 1 else name for name, new in short.items()}
+    models = {names[name]: entry for name, entry in report["models"].items()}
+    comparisons = [line | {"a": names[line["a"]], "b": names[line["b"]]} for line in report["comparisons"]]
+    return report | {"models": models, "comparisons": comparisons, "names": names}
+
+
 def tables(report: Json) -> list[Table]:
     """Every table of a report, in the order in which they are read."""
     models = report["models"]
@@ -68,6 +85,12 @@ def heading(report: Json) -> list[str]:
     return lines
 
 
+def _in_full(report: Json) -> str:
+    """Which model a short name stands for."""
+    shortened = {new: name for name, new in report.get("names", {}).items() if new != name}
+    return " ".join(f"{new} is {name}." for new, name in shortened.items())
+
+
 def markdown(report: Json) -> str:
     """The whole report as Markdown, with a final newline."""
     parts = [f"# Evaluation: {report['suite']['name']}", *heading(report)]
@@ -82,7 +105,7 @@ def _results(report: Json) -> Table:
     models = report["models"]
     names = [name for name in RESULTS if any(name in entry["summary"] for entry in models.values())]
     rows = [[name, *[_cell(entry["summary"], metric) for metric in names]] for name, entry in models.items()]
-    note = NOTES[report["suite"]["kind"]]
+    note = " ".join(filter(None, [NOTES[report["suite"]["kind"]], _in_full(report)]))
     return Table("Results", note, ["model", *[RESULTS[name] for name in names]], rows)
 
 
