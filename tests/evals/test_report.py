@@ -241,4 +241,4 @@ def test_a_long_address_spoils_no_plot(tmp_path: Path) -> None:
     short = "gguf:base-$model$-of-some-size-and-a-name-without-end.gguf+adapter.gguf"
     assert f"● {short}</span>" in page
     assert "■ local</span>" in page
-    assert f"…{name[-29:]}<" in page
+    assert f"…{short[-29:]}<" in page
