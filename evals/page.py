@@ -20,7 +20,8 @@ p.warning { color: #a00; font-weight: 600; }
 table { border-collapse: collapse; font-size: .84rem; font-variant-numeric: tabular-nums; margin: .6rem 0; }
 th, td { padding: .3rem .5rem; border-bottom: 1px solid #e4e4e4; text-align: right; white-space: nowrap; }
 th { white-space: normal; vertical-align: bottom; font-weight: 600; border-bottom: 1.5px solid #999; }
-td:first-child, th:first-child { text-align: left; white-space: normal; min-width: 9rem; max-width: 17rem; overflow-wrap: anywhere; }
+td:first-child, th:first-child { text-align: left; white-space: normal; overflow-wrap: anywhere;
+  min-width: 9rem; max-width: 17rem; }
 td small { color: #777; display: block; }
 .plots { display: grid; grid-template-columns: repeat(auto-fit, minmax(30rem, 1fr)); gap: 1.2rem 2rem; }
 .legend { margin-top: 1.6rem; } .legend span { margin-right: 1.4rem; font-weight: 600; white-space: nowrap; }
