@@ -8,6 +8,7 @@ approved at a terminal (`apprentice mcp approve`), by nothing else.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -99,7 +100,8 @@ def write_private(path: Path, text: str) -> None:
             f"{path} could not be written: {error.strerror}", "Nothing changed in what is approved."
         ) from None
     finally:
-        temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            temporary.unlink()
 
 
 def _place(data_dir: Path, server: Server) -> Path:

@@ -31,17 +31,18 @@ def portable(schema: Json, tool: str) -> Json:
     Returns:
         A schema of its own; a property that cannot be expressed takes any value.
     """
-    rewritten = _rewritten(schema, tool)
-    made: Json = {"type": "object", "properties": {}} | rewritten
-    if _expressible(made):
+    made: Json = {"type": "object", "properties": {}} | _rewritten(schema, tool)
+    if _usable(made):
         return made
-    shared = {"$defs": made["$defs"]} if "$defs" in made else {}
-    properties = {
-        name: entry if _expressible({**shared, "properties": {name: entry}}) else _described(entry)
-        for name, entry in made["properties"].items()
+    properties = _table(made["properties"])
+    shared = {"$defs": _table(made["$defs"])} if "$defs" in made else {}
+    kept = {
+        name: entry if _usable({"type": "object", "properties": {name: entry}} | shared) else _described(entry)
+        for name, entry in properties.items()
     }
-    plain = {"type": "object", "properties": properties, "required": made.get("required", [])} | shared
-    return plain if _expressible(plain) else {"type": "object"}
+    required = [name for name in kept if name in (made.get("required") or ())]
+    plain = {"type": "object", "properties": kept, "required": required}
+    return next((one for one in (plain | shared, plain) if _usable(one)), {"type": "object", "properties": {}})
 
 
 def _rewritten(value: Any, tool: str) -> Any:
@@ -74,12 +75,21 @@ def _reference(target: str, tool: str) -> str:
     return target
 
 
-def _expressible(schema: Json) -> bool:
+def _usable(schema: Json) -> bool:
+    """Whether it is a schema, and a grammar can say it."""
+    from jsonschema import Draft202012Validator
+    from jsonschema.exceptions import SchemaError
+
     try:
+        Draft202012Validator.check_schema(schema)
         json_grammar(schema)
-    except (ModelError, RecursionError, AttributeError, TypeError, ValueError):
+    except (SchemaError, ModelError, RecursionError):
         return False
     return True
+
+
+def _table(value: Any) -> Json:
+    return value if isinstance(value, dict) else {}
 
 
 def _described(entry: Any) -> Json:
