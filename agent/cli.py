@@ -31,7 +31,7 @@ commands (each has its own --help):
   models    addresses and specialists   evals       measure models, compare them
   route     which model, and why        registry    specialists' versions: promote, roll back
   doctor    what is missing, the fix    deploy      a specialist to Ollama or a server
-  config    settings: show, set, trust
+  config    settings: show, set, trust  mcp         servers whose tools it may use: add, approve
 """
 
 COMMANDS = {
@@ -43,6 +43,7 @@ COMMANDS = {
     "doctor": "agent.commands.listings",
     "config": "agent.commands.config",
     "traces": "agent.commands.traces",
+    "mcp": "agent.commands.mcp",
     "train": "training.commands.train",
     "registry": "training.commands.registry",
     "deploy": "training.commands.deploy",
@@ -222,7 +223,9 @@ def add_run_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="events as JSON lines on standard output")
     parser.add_argument("--quiet", action="store_true", help="only the answer")
     parser.add_argument("--yes", action="store_true", help="allow writing in the workspace, nothing else")
-    parser.add_argument("--allow", action="append", default=[], metavar="EFFECT", help="shell, or net:HOST; repeatable")
+    parser.add_argument(
+        "--allow", action="append", default=[], metavar="EFFECT", help="shell, net:HOST, mcp:SERVER; repeatable"
+    )
     parser.add_argument("--max-steps", type=positive, metavar="N", help="model turns in this run")
     parser.add_argument("--workspace", type=Path, default=Path("."), metavar="DIR", help="where files are (default: .)")
 

@@ -12,16 +12,18 @@ import os
 import stat
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, Literal, Self, get_args
 
 import platformdirs
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
 
 from agent.errors import ConfigError
 
 PROJECT_FOLDER = ".apprentice"
-EFFECT = r"^(?:shell|net:[\w.-]+)$"
+EFFECT = r"^(?:shell|net:[\w.-]+|mcp:[\w-]+)$"
 """The effects that can be allowed in advance; consent for a host holds for all its ports."""
+MCP_NAME = r"^[A-Za-z0-9][A-Za-z0-9_-]{0,31}$"
+"""The names that an MCP server can have: they begin its tools' names."""
 Protocol = Literal["auto", "native", "json", "text"]
 Grounding = Literal["none", "numbers", "words"]
 BestBy = Literal["agreement", "likelihood"]
@@ -90,7 +92,7 @@ class Tools(Section):
 
 class Consent(Section):
     allow: list[Annotated[str, StringConstraints(pattern=EFFECT)]] = []
-    """Effects that are not asked about: shell, net:HOST. (Writing in the workspace: --yes.)"""
+    """Effects that are not asked about: shell, net:HOST, mcp:SERVER. (Writing in the workspace: --yes.)"""
 
 
 class Annotate(Section):
@@ -124,6 +126,48 @@ class Improve(Section):
     """New good or corrected runs after which `improve` starts by itself in the background. 0: never."""
 
 
+class McpServer(Section):
+    """One MCP server. Texts may say `${VAR}` or `${VAR:-default}`: secrets stay in the environment."""
+
+    command: str = ""
+    """The program of a stdio server."""
+    args: list[str] = []
+    """Its arguments."""
+    env: dict[str, str] = {}
+    """Variables beside the few harmless ones that it inherits."""
+    cwd: str = ""
+    """The folder that it runs in. Empty: the workspace."""
+    url: str = ""
+    """The address of a streamable HTTP server, instead of a command."""
+    headers: dict[str, str] = {}
+    """Sent with every request to the URL."""
+    client_id: str = ""
+    """The OAuth client that was registered beforehand with the server's authority. Empty: one is registered."""
+    client_secret: str = ""
+    """Its secret, if it has one."""
+    client_metadata_url: str = ""
+    """An https address that describes this client, for authorities that take it as the client's id."""
+    legacy: bool = False
+    """Begin with the older handshake: for servers that stay silent when asked for the newer one."""
+    timeout: float = Field(default=60, gt=0)
+    """Seconds that a request may take; progress that the server reports begins them anew."""
+    connect_timeout: float = Field(default=10, gt=0)
+    """Seconds until the server is ready."""
+
+    @model_validator(mode="after")
+    def _one_way(self) -> Self:
+        if bool(self.command) == bool(self.url):
+            raise ValueError("a server has either a command or a url")
+        return self
+
+
+class Mcp(Section):
+    shown: int = Field(default=12, ge=1)
+    """MCP tools that the model sees at once: with more, those that fit the task, and find_tools finds the others."""
+    servers: dict[Annotated[str, StringConstraints(pattern=MCP_NAME)], McpServer] = {}
+    """MCP servers by name: [mcp.servers.NAME] with command, args, env, cwd, or url, headers."""
+
+
 class Settings(Section):
     privacy: Literal["open", "local-only"] = "open"
     """local-only: no task's text leaves this machine, whatever else is configured."""
@@ -136,6 +180,7 @@ class Settings(Section):
     annotate: Annotate = Annotate()
     gate: Gate = Gate()
     improve: Improve = Improve()
+    mcp: Mcp = Mcp()
 
 
 def config_dir() -> Path:
@@ -217,9 +262,12 @@ def value(settings: Settings, key: str) -> Any:
     """The value of one dotted key. Raises ConfigError with the nearest key if there is none."""
     node: Any = settings
     for part in key.split("."):
-        if not isinstance(node, BaseModel) or part not in type(node).model_fields:
+        if isinstance(node, dict) and part in node:  # a table whose names are the person's own
+            node = node[part]
+        elif isinstance(node, BaseModel) and part in type(node).model_fields:
+            node = getattr(node, part)
+        else:
             raise ConfigError(f"there is no setting {key!r}", _nearest(key))
-        node = getattr(node, part)
     return node
 
 

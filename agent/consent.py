@@ -14,11 +14,11 @@ Ask = Callable[[str], Awaitable[bool]]
 
 @dataclass(slots=True)
 class Consent:
-    """Decides about effects. An effect is `write`, `shell`, or `net:HOST`.
+    """Decides about effects. An effect is `write`, `shell`, `net:HOST`, or `mcp:SERVER`.
 
     Args:
         yes: --yes was given: writing and overwriting in the workspace, nothing else.
-        allowed: from --allow and the user's settings: `shell`, `net:HOST`.
+        allowed: from --allow and the user's settings: `shell`, `net:HOST`, `mcp:SERVER`.
         ask: None where there is no terminal.
         local_only: no network effect is possible, whoever allows it.
     """
@@ -28,14 +28,14 @@ class Consent:
     ask: Ask | None = None
     local_only: bool = False
     answers: dict[str, bool] = field(default_factory=dict)
-    """What the person said about each host; other effects are asked about every time."""
+    """What the person said about each host and MCP server; other effects are asked about every time."""
     _asking: asyncio.Lock = field(default_factory=asyncio.Lock, init=False, repr=False, compare=False)
 
     async def require(self, effect: str, detail: str) -> None:
         """Return if the effect is allowed.
 
         Args:
-            effect: `write`, `shell` or `net:HOST`.
+            effect: `write`, `shell`, `net:HOST` or `mcp:SERVER`.
             detail: what exactly would happen, as the person reads it: the path, the command, the address.
 
         Raises:
@@ -51,11 +51,16 @@ class Consent:
             flag = "--yes" if effect == "write" else f"--allow {effect}"
             raise ConsentDenied(f"not allowed: {detail}", f"To allow it, give {flag}.")
 
+    @property
+    def turn(self) -> asyncio.Lock:
+        """Held while a question is on the screen; whoever else asks the person something takes it too."""
+        return self._asking
+
     async def _answer(self, effect: str, detail: str) -> bool:
         if self.ask is None:
             return False
         one_line = detail.replace("\n", "\\n")  # a model's path must not look like a question of its own
         answer = await self.ask(f"Allow {effect}: {one_line}?")
-        if effect.startswith("net:"):
+        if effect.startswith(("net:", "mcp:")):
             self.answers[effect] = answer
         return answer

@@ -79,7 +79,7 @@ class Loop:
     Args:
         run: the open record; its session holds the budgets and the models.
         address: the model.
-        tools: what the model may call, by name.
+        tools: what the model may call, by name; find_tools adds to them while the run goes on.
         instructions: of the active skills; they go into the system message.
     """
 
@@ -141,6 +141,8 @@ class Loop:
     async def step(self) -> None:
         """One turn: ask, record, act, observe."""
         self.check_budgets()
+        if len(self.tools) > len(self.schemas):
+            self.offer_more()
         shortened = await context.fit(
             self.model, self.prompt, self.observations, self.request.get("tools", ()), self.request["max_tokens"]
         )
@@ -166,6 +168,12 @@ class Loop:
         if not message.tool_calls:
             raise ending(message.content, reply.finish_reason)
         await self.act(message.tool_calls)
+
+    def offer_more(self) -> None:
+        """Offer the tools that were found since the last turn; the observation that found them said what they are."""
+        self.schemas = [tool.schema for tool in self.tools.values()]
+        self.request |= self.protocol.request(self.schemas)
+        self.run.offer(self.schemas)
 
     def check_budgets(self) -> None:
         if self.turn >= self.budget.steps:

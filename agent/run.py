@@ -135,6 +135,11 @@ class Run:
             raised=raised,
         )
 
+    def offer(self, tools: Sequence[Json]) -> None:
+        """Put on record that the model is offered these tools from now on, by their schemas."""
+        self.trajectory.tools = list(tools)
+        self.session.store.offer_tools(self.id, self.trajectory.tools)
+
     async def add(self, message: Message, detail: Detail | None = None) -> None:
         """Append a message and return when it is committed."""
         await self.put(message, detail)

@@ -14,6 +14,7 @@ from agent.messages import Event
 from agent.models.base import Model
 
 if TYPE_CHECKING:
+    from agent.mcp.tools import Servers
     from agent.traces import TraceStore
     from skills.registry import Skill
     from tools.registry import Tool, ToolContext
@@ -40,6 +41,8 @@ class Session:
     options: dict[str, str] = field(default_factory=dict)
     """A skill's flags from the command line, e.g. {"format": "jsonl"}."""
     models: dict[str, Model] = field(default_factory=dict)
+    mcp: Servers | None = None
+    """The MCP servers; None where none is configured."""
 
     def model(self, address: str) -> Model:
         """The opened model at this address. Raises ModelUnavailable or UsageError if the address is no good."""
@@ -48,9 +51,11 @@ class Session:
         return self.models[address]
 
     async def close(self) -> None:
-        """Close every model, then the store."""
+        """Close every model and MCP server, then the store."""
         try:
             for model in self.models.values():
                 await model.close()
+            if self.mcp:
+                await self.mcp.close()
         finally:
             self.store.close()

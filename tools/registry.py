@@ -35,7 +35,7 @@ from agent.messages import Json
 from agent.redact import Redactor
 from tools.workspace import Workspace
 
-Effect = Literal["read", "write", "shell", "net"]
+Effect = Literal["read", "write", "shell", "net", "mcp"]
 BUILT_IN = ("files", "shell", "web", "arxiv")
 
 
@@ -54,20 +54,26 @@ class ToolContext:
 
 @dataclass(frozen=True, slots=True)
 class Tool:
-    """A function that a model may call. `concurrent`: it may run beside others of the same turn."""
+    """A function that a model may call. `concurrent`: it may run beside others of the same turn.
+
+    `parameters` are a pydantic model, or a JSON schema where the tool is somebody else's (an MCP server's).
+    """
 
     name: str
     description: str
-    parameters: type[BaseModel]
+    parameters: type[BaseModel] | Json
     run: Callable[..., Awaitable[str]]
     effect: Effect
     concurrent: bool
     origin: str
+    outside: bool = False
+    """Whether its output comes from outside the workspace."""
 
     @property
     def schema(self) -> Json:
         """The OpenAI-style function schema."""
-        schema = _plain(self.parameters.model_json_schema())
+        given = self.parameters
+        schema = given if isinstance(given, dict) else _plain(given.model_json_schema())
         return {
             "type": "function",
             "function": {"name": self.name, "description": self.description, "parameters": schema},
@@ -138,6 +144,8 @@ async def call(found: Tool, context: ToolContext, arguments: Json) -> str:
 
 def validate(found: Tool, arguments: Json) -> dict[str, Any]:
     """The arguments as Python values. Raises ToolError if they do not fit the tool's schema."""
+    if isinstance(found.parameters, dict):
+        return _validate_raw(found.name, found.parameters, arguments)
     try:
         checked = found.parameters.model_validate(arguments)
     except ValidationError as error:
@@ -145,6 +153,32 @@ def validate(found: Tool, arguments: Json) -> dict[str, Any]:
         known = ", ".join(found.parameters.model_fields) or "none"
         raise ToolError(f"{found.name} was not run: {'; '.join(problems)}", f"Its arguments are: {known}.") from None
     return {name: getattr(checked, name) for name in found.parameters.model_fields}
+
+
+def _validate_raw(name: str, schema: Json, arguments: Json) -> Json:
+    """The arguments, if they fit a JSON schema. Nothing is fetched for it, and a `pattern` is left to whoever wrote it:
+    Python cannot interrupt a regular expression."""
+    from jsonschema import validators
+    from referencing import Registry
+    from referencing.exceptions import Unresolvable
+
+    newest = validators.validator_for({"$schema": "https://json-schema.org/draft/2020-12/schema"})
+    kind = validators.extend(
+        validators.validator_for(schema, default=newest), {"pattern": None, "patternProperties": None}
+    )
+    try:
+        errors = sorted(
+            kind(schema, registry=Registry()).iter_errors(arguments), key=lambda error: list(map(str, error.path))
+        )
+    except Unresolvable:
+        return arguments
+    if errors:
+        problems = "; ".join(
+            f"{'.'.join(map(str, error.path)) or 'arguments'}: {error.message}"[:300] for error in errors[:5]
+        )
+        known = ", ".join(schema.get("properties", {})) or "none"
+        raise ToolError(f"{name} was not run: {problems}", f"Its arguments are: {known}.")
+    return arguments
 
 
 def _docstring(function: Callable[..., Any]) -> tuple[str, dict[str, str]]:
