@@ -40,8 +40,6 @@ class Draft:
         """The case, with the tools that it offers. Instructions name tools in braces."""
         offered = offer(self.wanted, split, chance, without=self.without, more=self.more)
         called = {one.tool: one.called for one in offered}
-        for family in {one.family for one in offered} - {"work", "files"}:
-            self.maker.table(self.maker.family(family))  # a distractor answers too
         check = self.check.model_copy(
             update={
                 "calls": tuple(rewritten(call, offered) for call in self.check.calls),

@@ -1,7 +1,7 @@
 """Families of simulated tools: a table of records, and the tools that read and change it. Data in `families/`.
 
-A family belongs to one split. The tools of one family are near neighbours: they share the table, and differ in what they
-do with it.
+A family belongs to one split. The tools of one family are near neighbours: they share the table, and differ in what
+they do with it.
 """
 
 from __future__ import annotations
@@ -9,14 +9,18 @@ from __future__ import annotations
 import tomllib
 from functools import lru_cache
 from pathlib import Path
+from random import Random
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
 from agent.messages import Json
-from evals.simulated.values import FORMS, Split, is_text
+from evals.simulated.values import FORMS, Split, Value, draw, is_text
 
 FOLDER = Path(__file__).parent / "families"
+RECORDS = 4
+"""Records of a family's table."""
+Row = dict[str, Value]
 Does = Literal["look_up", "search", "create", "change", "remove", "calculate"]
 
 
@@ -75,7 +79,7 @@ class Family(BaseModel):
     def spec(self, name: str) -> Spec:
         return next(spec for spec in self.tools if spec.name == name)
 
-    def schema(self, spec: Spec) -> Json:
+    def function(self, spec: Spec) -> Json:
         """The function schema in OpenAI's form."""
         kinds = [self.kind(spec, parameter) for parameter in spec.takes]
         forms = [FORMS[kind] for kind in dict.fromkeys(kinds) if kind in FORMS]
@@ -94,3 +98,12 @@ def families(split: Split) -> dict[str, Family]:
     content = tomllib.loads((FOLDER / f"{split}.toml").read_text(encoding="utf-8"))
     found = [Family.model_validate(entry) for entry in content["family"]]
     return {family.name: family for family in found}
+
+
+def table(family: Family, split: Split, chance: Random) -> list[Row]:
+    """The records of a family, their keys all different."""
+    rows: dict[str, Row] = {}
+    while len(rows) < RECORDS:
+        row = {key: draw(kind, split, chance) for key, kind in (family.fields | family.private).items()}
+        rows[str(row[family.key].given)] = row
+    return list(rows.values())

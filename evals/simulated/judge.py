@@ -152,7 +152,7 @@ def _fits(wanted: Call, call: ToolCall) -> bool:
 
 
 def _valid(played: Played, call: ToolCall) -> bool:
-    tools = played.world.tools()
+    tools = played.world.tools
     if call.malformed or call.name not in tools:
         return False
     try:

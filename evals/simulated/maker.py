@@ -11,18 +11,15 @@ from random import Random
 
 from agent.messages import Json
 from evals.simulated.case import Call, Turn
-from evals.simulated.families import Family, Spec, families
+from evals.simulated.families import Family, Row, Spec, families, table
 from evals.simulated.phrasing import ASKED, words
 from evals.simulated.values import Split, Value, draw
 from evals.simulated.world import calculate
 
-RECORDS = 4
-"""Records of a family's table."""
 LINKS = frozenset({"email", "phone", "city", "person", "date", "clock", "room", "text"})
 """Kinds of which one tool's result can be another's argument."""
 
 Chosen = tuple[Family, Spec]
-Row = dict[str, Value]
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,9 +69,6 @@ class Maker:
             name: [{key: value.given for key, value in row.items()} for row in rows] for name, rows in self.rows.items()
         }
 
-    def family(self, name: str) -> Family:
-        return families(self.split)[name]
-
     def tools(self, keep: Callable[[Family, Spec], bool]) -> list[Chosen]:
         """The tools of the split for which `keep` says yes."""
         return [(f, spec) for f in families(self.split).values() for spec in f.tools if keep(f, spec)]
@@ -88,18 +82,14 @@ class Maker:
     def table(self, family: Family) -> list[Row]:
         """The records of a family; drawn when they are first needed, their keys all different."""
         if family.name not in self.rows:
-            rows: dict[str, Row] = {}
-            while len(rows) < RECORDS:
-                row = {key: draw(kind, self.split, self.chance) for key, kind in (family.fields | family.private).items()}
-                rows[str(row[family.key].given)] = row
-            self.rows[family.name] = list(rows.values())
+            self.rows[family.name] = table(family, self.split, self.chance)
         return self.rows[family.name]
 
     def part(self, chosen: Chosen, **fixed: Value) -> Part:
         """A part that this tool does; `fixed` are arguments that are given already."""
-        return {"look_up": self.look_up, "search": self.search, "calculate": self.sum}.get(
-            chosen[1].does, self.action
-        )(chosen, **fixed)
+        return {"look_up": self.look_up, "search": self.search, "calculate": self.sum}.get(chosen[1].does, self.action)(
+            chosen, **fixed
+        )
 
     def look_up(self, chosen: Chosen, **fixed: Value) -> Part:
         """Ask for the fields that a tool gives of a record."""

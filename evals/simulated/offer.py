@@ -23,7 +23,7 @@ NEIGHBOURS = 2
 """Tools of the wanted one's own family that are always on offer beside it."""
 RENAMED, NONSENSE, ALIASED, SHUFFLED = 0.6, 0.2, 0.4, 0.4
 """How likely, in training, a tool has another name, one without meaning; its parameters other names, another order."""
-_SYLLABLES = "ba ce di fo gu ha je ki lo mu na pe qui ro su ta ve wi xo zu".split()
+_SYLLABLES = [a + b for a, b in zip("bcdfghjklmnprstvwxz", "aeiouaeioueoaiueoiu", strict=True)]
 TRAIN_WORK: dict[str, tuple[tuple[str, ...], dict[str, str], str]] = {
     "todo_add": (("checklist_entry", "put_on_list"), {"title": "entry"}, "Put an entry on the checklist."),
     "todo_complete": (
@@ -87,7 +87,12 @@ def reserved() -> frozenset[str]:
 
 
 def offer(
-    wanted: Sequence[Chosen], split: Split, chance: Random, *, without: Sequence[Chosen] = (), more: Sequence[Offered] = ()
+    wanted: Sequence[Chosen],
+    split: Split,
+    chance: Random,
+    *,
+    without: Sequence[Chosen] = (),
+    more: Sequence[Offered] = (),
 ) -> tuple[Offered, ...]:
     """The tools of a case, shuffled, renamed where it is for training.
 
@@ -155,7 +160,8 @@ def _renamed(offered: Sequence[Offered], chance: Random) -> list[Offered]:
 def _other_names(tool: Offered, chance: Random) -> Offered:
     family = families("train")[tool.family]
     spec = family.spec(tool.tool)
-    name, parameters = "", {}
+    name = ""
+    parameters: dict[str, str] = {}
     if chance.random() < RENAMED:
         name = _nonsense(chance) if chance.random() < NONSENSE / RENAMED else _styled(family, spec, chance)
     order = list(spec.takes)
@@ -179,4 +185,6 @@ def _styled(family: Family, spec: Spec, chance: Random) -> str:
     parts = spec.name.split("_")
     camel = parts[0] + "".join(part.capitalize() for part in parts[1:])
     verb = "query" if spec.does in READING else "do"
-    return chance.choice((camel, f"{family.name}_{spec.name}", f"{verb}_{spec.name}", f"{spec.name}_v{chance.randint(1, 9)}"))
+    return chance.choice(
+        (camel, f"{family.name}_{spec.name}", f"{verb}_{spec.name}", f"{spec.name}_v{chance.randint(1, 9)}")
+    )

@@ -11,8 +11,6 @@ from evals.simulated.offer import own_tools
 from evals.simulated.phrasing import framed
 from evals.simulated.values import Split, draw
 
-
-
 SETTINGS: dict[Split, tuple[str, ...]] = {
     "train": ("colour", "width", "retries", "level", "volume", "shift", "limit", "border", "margin", "speed", "owner"),
     "dev": ("depth", "angle", "pace", "tone", "unit"),

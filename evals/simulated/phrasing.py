@@ -78,7 +78,18 @@ CLOSED: dict[Split, tuple[str, ...]] = {
     "dev": ("the office no longer offers this",),
     "test": ("the provider ended this service last year", "no access before the contract is renewed"),
 }
-FAILED = ("could not", "couldn't", "cannot", "can't", "not able", "unable", "failed", "not possible", "no access", "ended")
+FAILED = (
+    "could not",
+    "couldn't",
+    "cannot",
+    "can't",
+    "not able",
+    "unable",
+    "failed",
+    "not possible",
+    "no access",
+    "ended",
+)
 """What an answer says of a tool that failed for good; one of them is enough."""
 
 

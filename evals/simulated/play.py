@@ -52,9 +52,9 @@ async def play(case: Case, session: Session, address: str) -> Played:
         ModelError: the model failed in a way that says nothing of this case.
     """
     world = World(case)
-    tools = world.tools()
+    tools = world.tools
     with tempfile.TemporaryDirectory(prefix="case-") as folder:
-        place = _written(case, Path(folder).resolve())
+        place = _written(case, Path(folder))
         consent = Consent(yes=True, local_only=session.consent.local_only)
         context = replace(session.tool_context, workspace=place, consent=consent)
         own = replace(session, workspace=place, consent=consent, tool_context=context, tools=tools)
@@ -71,9 +71,11 @@ async def play(case: Case, session: Session, address: str) -> Played:
 
 
 async def solve(case: Case, session: Session, protocol: str = "json") -> Played:
-    """Play a case's own solution."""
+    """Play a case's own solution, as this protocol writes it: `json`, `text` or `native`."""
+    models = session.settings.models.model_copy(update={"protocol": protocol})
     session.models[EXPERT] = scripted(case, protocol)
-    return await play(case, session, EXPERT)
+    own = replace(session, settings=session.settings.model_copy(update={"models": models}))
+    return await play(case, own, EXPERT)
 
 
 def scripted(case: Case, protocol: str = "json") -> Scripted:
@@ -104,7 +106,7 @@ def _written(case: Case, folder: Path) -> Workspace:
         there = folder / path
         there.parent.mkdir(parents=True, exist_ok=True)
         there.write_text(text, encoding="utf-8")
-    return Workspace(folder)
+    return Workspace(folder.resolve())
 
 
 def _read(place: Workspace) -> Iterator[tuple[str, str]]:

@@ -134,7 +134,7 @@ def _purpose(part: Part) -> str:
 def missing(maker: Maker) -> Draft:
     """A task that lacks an argument: nothing is guessed."""
     chosen = maker.chance.choice(maker.tools(lambda _, spec: bool(spec.lacks)))
-    family, spec = chosen
+    _, spec = chosen
     lacking = maker.chance.choice(list(spec.lacks))
     values = maker.search(chosen).values if spec.does == "search" else maker.arguments(chosen)
     clause = spec.lacks[lacking].format(**{name: value.said for name, value in values.items()})
@@ -160,7 +160,7 @@ def corrected(maker: Maker) -> Draft:
     fitting = maker.tools(lambda f, spec: spec.does == "look_up" and f.fields[f.key] in kinds)
     while True:
         part = maker.look_up(maker.chance.choice(fitting))
-        family, spec = part.chosen
+        family, _ = part.chosen
         right = str(part.call.arguments[family.key])
         wrong = _misspelt(right, maker.chance)
         keys = [str(row[family.key].given) for row in maker.table(family)]

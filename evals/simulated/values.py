@@ -21,7 +21,7 @@ _FIRST = {
     "test": "Yuki Priya Mateo Freya Samir Olga Dario Wanda Bilal Chloe Anders Zofia Kenji Noor",
 }
 _LAST = {
-    "train": "Ruiz Hale Novak Berg Costa Lind Marek Dunn Vogel Silva Brandt Keller Moss Petrov Wirth Aldea Frost Jansen",
+    "train": "Ruiz Hale Novak Berg Costa Lind Marek Dunn Vogel Silva Brandt Keller Moss Petrov Wirth Aldea Frost",
     "dev": "Aydin Mensah Holm Rinaldi Krause",
     "test": "Tanaka Okafor Lindqvist Moretti Haddad Szabo Fontaine Bakker Iyer Nilsen Quispe Warren",
 }
@@ -48,7 +48,7 @@ _POOLS = {
         "train": "the old mill,Station Square,the north gate,Linden Park,the town hall,Mill Lane,the city library,"
         "the swimming pool,Harbour Street,the bus depot",
         "dev": "the lighthouse,Castle Hill",
-        "test": "the opera house,Fort Nine,the glass bridge,the clock tower,Tiger Temple,the botanical museum,Pier Seven",
+        "test": "the opera house,Fort Nine,the glass bridge,the clock tower,Tiger Temple,the wax museum,Pier Seven",
     },
     "venue": {
         "train": "Red Door,Old Harbour,Green Fork",
@@ -68,9 +68,7 @@ _TEXTS = {
     "dev": ("the {item} needs care", "the {topic} class is full"),
     "test": ("the notes about {topic} are attached", "{topic} is off the agenda", "everybody asks about {topic}"),
 }
-_WORDS = "two three four five six seven eight nine ten eleven twelve".split()
-_HOURS = "one two three four five six seven eight nine ten eleven".split()
-_MONTHS = "January February March April May June July August September October November December".split()
+_NUMBERS = ("one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve")
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,14 +152,15 @@ def _account(split: Split, chance: Random) -> Value:
 
 def _text(split: Split, chance: Random) -> Value:
     shape = chance.choice(_TEXTS[split])
-    text = shape.format(**{kind: draw(kind, split, chance).said for kind in ("item", "topic") if f"{{{kind}}}" in shape})
+    text = shape.format(
+        **{kind: draw(kind, split, chance).said for kind in ("item", "topic") if f"{{{kind}}}" in shape}
+    )
     return Value(f'"{text}"', text)
 
 
 def _date(split: Split, chance: Random) -> Value:
     day = date(2031, 1, 1) + timedelta(days=chance.randrange(700))
-    month = _MONTHS[day.month - 1]
-    shapes = (f"{day.day} {month} {day.year}", f"{month} {day.day}, {day.year}", day.isoformat())
+    shapes = (f"{day.day} {day:%B} {day.year}", f"{day:%B} {day.day}, {day.year}", day.isoformat())
     return Value(chance.choice(shapes), day.isoformat())
 
 
@@ -171,14 +170,14 @@ def _clock(split: Split, chance: Random) -> Value:
     given = f"{hour + 12 * late:02}:{minute:02}"
     shapes = [given, f"{hour}:{minute:02} {'pm' if late else 'am'}"]
     if minute == 30:
-        shapes.append(f"half past {_HOURS[hour - 1]} in the {'afternoon' if late else 'morning'}")
+        shapes.append(f"half past {_NUMBERS[hour - 1]} in the {'afternoon' if late else 'morning'}")
     return Value(chance.choice(shapes), given)
 
 
 def _minutes(split: Split, chance: Random) -> Value:
     hours = chance.randint(2, 5)
     shapes = [
-        (f"{_WORDS[hours - 2]} hours", hours * 60),
+        (f"{_NUMBERS[hours - 1]} hours", hours * 60),
         ("an hour and a half", 90),
         ("half an hour", 30),
         ("an hour", 60),
@@ -195,7 +194,7 @@ def _cents(split: Split, chance: Random) -> Value:
 
 def _count(split: Split, chance: Random) -> Value:
     number = chance.randint(2, 12)
-    return chance.choice((Value(_WORDS[number - 2], number), Value(str(number), number)))
+    return chance.choice((Value(_NUMBERS[number - 1], number), Value(str(number), number)))
 
 
 def _metres(split: Split, chance: Random) -> Value:

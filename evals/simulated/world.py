@@ -12,12 +12,16 @@ import difflib
 import json
 import operator
 from collections.abc import Callable, Mapping
+from functools import lru_cache
+from random import Random
 from typing import Any
+
+from pydantic import BaseModel
 
 from agent.errors import ToolError
 from agent.messages import Json
 from evals.simulated.case import Case, Offered
-from evals.simulated.families import Family, Spec, families
+from evals.simulated.families import Family, Spec, families, table
 from evals.simulated.work import TWINS, Desk
 from tools import files as file_tools
 from tools.registry import Tool, ToolContext
@@ -30,19 +34,19 @@ FILES = {tool.name: tool for tool in (file_tools.read_file, file_tools.edit_file
 
 
 class World:
-    """Everything behind the tools of one case. Nothing of it is shared with another run of the case."""
+    """Everything behind the tools of one case. Nothing of it is shared with another run of the case.
+
+    `tools` are those on offer, by the names that the model sees.
+    """
 
     def __init__(self, case: Case) -> None:
         self.case = case
         self.families = families(case.split)
-        self.records: dict[str, list[Json]] = copy.deepcopy(case.records)
+        self._records: dict[str, list[Json]] = copy.deepcopy(case.records)
         self.fails = {name: list(messages) for name, messages in case.fails.items()}
         self.desk = Desk(case.work)
         self.made = 0
-
-    def tools(self) -> dict[str, Tool]:
-        """The tools on offer, by the names that the model sees."""
-        return {offered.called: self._tool(offered) for offered in self.case.offered}
+        self.tools: dict[str, Tool] = {offered.called: self._tool(offered) for offered in case.offered}
 
     def reading(self) -> frozenset[str]:
         """The names of the tools that change nothing."""
@@ -66,7 +70,7 @@ class World:
                 return await FILES[offered.tool].run(context, **given)
             return self._answer(offered, given)
 
-        model = model_of(offered.called, function["parameters"])
+        model = _model(offered.called, json.dumps(function["parameters"]))
         return Tool(offered.called, function["description"], model, run, "read", False, "simulated")
 
     def _schema(self, offered: Offered) -> Json:
@@ -75,7 +79,7 @@ class World:
         if offered.family == "files":
             return FILES[offered.tool].schema
         family = self.families[offered.family]
-        return family.schema(family.spec(offered.tool))
+        return family.function(family.spec(offered.tool))
 
     def _answer(self, offered: Offered, given: Json) -> str:
         """What a tool says. Raises ToolError, which the model reads."""
@@ -90,14 +94,27 @@ class World:
         found: Json | list[Json] = ANSWERS[spec.does](self, family, spec, given)
         return json.dumps(found, ensure_ascii=False)
 
+    def records(self, family: Family) -> list[Json]:
+        """The records of a family as they are now. Those of a family that the case leaves open are drawn for it."""
+        if family.name not in self._records:
+            rows = table(family, self.case.split, Random(f"{self.case.id} {family.name}"))
+            self._records[family.name] = [{key: value.given for key, value in row.items()} for row in rows]
+        return self._records[family.name]
+
     def record(self, family: Family, key: Any) -> Json:
         """The record with this key. Raises ToolError, naming the nearest key."""
-        records = self.records.get(family.name, [])
+        records = self.records(family)
         for record in records:
             if str(record[family.key]).casefold() == str(key).strip().casefold():
                 return record
         near = difflib.get_close_matches(str(key), [str(record[family.key]) for record in records], n=1, cutoff=0.5)
         raise ToolError(f"there is no {family.key} {key!r}" + (f"; the nearest is {near[0]!r}" if near else ""))
+
+
+@lru_cache(maxsize=512)
+def _model(name: str, parameters: str) -> type[BaseModel]:
+    """The model of a tool's arguments; making one takes longer than playing a case."""
+    return model_of(name, json.loads(parameters))
 
 
 def renamed(schema: Json, offered: Offered) -> Json:
@@ -120,7 +137,7 @@ def _look_up(world: World, family: Family, spec: Spec, given: Json) -> Json:
 
 
 def _search(world: World, family: Family, spec: Spec, given: Json) -> list[Json]:
-    records = world.records.get(family.name, [])
+    records = world.records(family)
     fitting = [r for r in records if all(str(r[k]).casefold() == str(v).strip().casefold() for k, v in given.items())]
     return [{family.key: record[family.key]} for record in fitting]
 
@@ -136,7 +153,7 @@ def _change(world: World, family: Family, spec: Spec, given: Json) -> Json:
 
 
 def _remove(world: World, family: Family, spec: Spec, given: Json) -> Json:
-    world.records[family.name].remove(world.record(family, given[family.key]))
+    world.records(family).remove(world.record(family, given[family.key]))
     return {"status": "done"}
 
 
