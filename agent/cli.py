@@ -31,7 +31,7 @@ commands (each has its own --help):
   models    addresses and specialists   evals       measure models, compare them
   route     which model, and why        registry    specialists' versions: promote, roll back
   doctor    what is missing, the fix    deploy      a specialist to Ollama or a server
-  config    settings: show, set, trust
+  config    settings: show, set, trust    mcp         serve skills and tools to other agents
 """
 
 COMMANDS = {
@@ -42,6 +42,7 @@ COMMANDS = {
     "route": "agent.commands.listings",
     "doctor": "agent.commands.listings",
     "config": "agent.commands.config",
+    "mcp": "agent.commands.mcp",
     "traces": "agent.commands.traces",
     "train": "training.commands.train",
     "registry": "training.commands.registry",

@@ -40,6 +40,8 @@ class Session:
     options: dict[str, str] = field(default_factory=dict)
     """A skill's flags from the command line, e.g. {"format": "jsonl"}."""
     models: dict[str, Model] = field(default_factory=dict)
+    source: str = ""
+    """Who asks, as the runs' label `source`: `mcp:NAME` for another agent; empty for the person at this machine."""
 
     def model(self, address: str) -> Model:
         """The opened model at this address. Raises ModelUnavailable or UsageError if the address is no good."""
