@@ -38,8 +38,12 @@ async def serve(options: argparse.Namespace) -> int:
         from agent.serving.call import Service
 
         logging.basicConfig(format="%(levelname)s %(message)s")  # before the SDK, which would draw frames around it
-        made = server.make(Service(session, options.model))
-        await (transport.over_stdio(made) if options.http is None else transport.over_http(made, options.http))
+        service = Service(session, options.model)
+        made = server.make(service)
+        if options.http is None:
+            await transport.over_stdio(made)
+        else:
+            await transport.over_http(made, options.http, service.end)
     finally:
         await session.close()
     return 0

@@ -42,6 +42,15 @@ class Service:
     model: str = ""
     served: set[str] = field(default_factory=set)
     """The runs that calls began: of the record, clients may read these and no others."""
+    working: set[asyncio.Task[Any]] = field(default_factory=set)
+    """The work of calls that are going on."""
+
+    async def end(self) -> None:
+        """Cancel every call's work, once, and return when its runs are closed."""
+        for task in (tasks := list(self.working)):
+            task.cancel()
+        if tasks:
+            await asyncio.wait(tasks)
 
 
 @dataclass(slots=True)
@@ -87,8 +96,11 @@ async def on_record(
 
     call.session = replace(service.session, emit=emit, source=_caller(request))
     telling = asyncio.create_task(_tell(request, events, thoughts))
+    working = asyncio.create_task(work(call))
+    service.working.add(working)
+    working.add_done_callback(service.working.discard)
     try:
-        return await _to_its_end(asyncio.create_task(work(call)))
+        return await _to_its_end(working)
     except ApprenticeError as error:
         raise ToolError(error.in_one_line) from None
     finally:
@@ -133,6 +145,8 @@ async def _to_its_end(task: asyncio.Task[Result]) -> Result:
     try:
         return await asyncio.shield(task)
     except asyncio.CancelledError:
+        if task.cancelled():  # it is not the call that was cancelled: `Service.end` did it
+            raise ToolError("the server was told to end; the run is on record as cancelled") from None
         task.cancel()
         with anyio.CancelScope(shield=True):
             await asyncio.wait([task])

@@ -71,7 +71,7 @@ def test_a_text_is_annotated_as_text_and_as_data(bench: Make) -> None:
     result = call(bench([GOOD], capabilities=SCHEMA), "annotate", text=ABSTRACT)
     assert not result.is_error
     assert "**Claim.** " in said(result)
-    (paper,) = result.structured_content["papers"]  # type: ignore[index]
+    (paper,) = result.structured_content["papers"]
     assert paper["annotation"] == json.loads(annotation(0))
     assert (paper["valid"], paper["model"]) == (True, "scripted")
 
@@ -80,7 +80,7 @@ def test_each_call_is_a_run_that_names_its_client_and_is_part_of_no_other(bench:
     made = bench([GOOD], capabilities=SCHEMA)
     result = call(made, "annotate", text=ABSTRACT)
     (run,) = runs(made)
-    assert run.id == result.structured_content["papers"][0]["run"]  # type: ignore[index]
+    assert run.id == result.structured_content["papers"][0]["run"]
     assert (run.parent_id, run.skills, run.outcome) == ("", ["annotate"], "success")
     assert run.labels == {"source": "mcp:tester"}
     assert result.content[1].uri == f"apprentice://runs/{run.id}"  # type: ignore[union-attr]
