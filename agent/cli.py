@@ -31,7 +31,7 @@ commands (each has its own --help):
   models    addresses and specialists   evals       measure models, compare them
   route     which model, and why        registry    specialists' versions: promote, roll back
   doctor    what is missing, the fix    deploy      a specialist to Ollama or a server
-  config    settings: show, set, trust  mcp         servers whose tools it may use: add, approve
+  config    settings: show, set, trust  mcp         servers whose tools it may use; be one
 """
 
 COMMANDS = {

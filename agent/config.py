@@ -42,6 +42,8 @@ class Models(Section):
     """A GGUF file that stands in for the embedded model."""
     protocol: Protocol = "auto"
     """How a model is asked to act. auto: native where the backend has it, else json, else text."""
+    toolshim: str = ""
+    """A model that turns the prose of the one that works into calls. Empty: that one calls tools as protocol says."""
     temperature: float = Field(default=0.0, ge=0, le=2)
     """0 always takes the likeliest token."""
     max_tokens: int = Field(default=1024, ge=1)

@@ -26,6 +26,7 @@ from agent import context, protocols
 from agent.errors import ApprenticeError
 from agent.messages import Detail, Json, Message, Outcome, ToolCall
 from agent.run import Run, detail_of
+from agent.toolshim import Prose, Shim
 from tools import registry as tools_registry
 from tools.registry import Tool
 
@@ -87,7 +88,9 @@ class Loop:
         settings = run.session.settings
         self.run, self.address, self.tools = run, address, tools
         self.budget, self.model = settings.budget, run.session.model(address)
-        self.protocol = protocols.choose(settings.models.protocol, self.model.capabilities)
+        self.shim = Shim(run.session) if settings.models.toolshim else None
+        chosen = settings.models.protocol
+        self.protocol = Prose() if self.shim else protocols.choose(chosen, self.model.capabilities)
         self.schemas: list[Json] = [tool.schema for tool in tools.values()]
         self.request = self.protocol.request(self.schemas) | {
             "max_tokens": settings.models.max_tokens,
@@ -156,14 +159,16 @@ class Loop:
             await self.settle()
         self.turn += 1
         message = self.protocol.parse(reply.message, self.turn)
-        seconds = time.perf_counter() - started
-        await self.put(message, detail_of(reply, self.request, seconds))
+        detail = detail_of(reply, self.request, time.perf_counter() - started)
+        if self.shim:
+            message, detail = await self.shim.read(self.run, message, detail, self.schemas, self.turn)
+        await self.put(message, detail)
         self.run.emit(
             "step",
             number=self.turn,
-            seconds=round(seconds, 3),
-            prompt_tokens=reply.usage.prompt_tokens,
-            completion_tokens=reply.usage.completion_tokens,
+            seconds=round(detail.seconds, 3),
+            prompt_tokens=detail.usage.prompt_tokens,
+            completion_tokens=detail.usage.completion_tokens,
         )
         if not message.tool_calls:
             raise ending(message.content, reply.finish_reason)

@@ -55,6 +55,7 @@ class Run:
             model=route.model,
             tools=list(tools),
             route=route,
+            labels={"source": session.source} if session.source else {},
             started=time.time(),
             workspace=str(session.workspace.root),
             messages=[],

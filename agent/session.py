@@ -43,6 +43,8 @@ class Session:
     models: dict[str, Model] = field(default_factory=dict)
     mcp: Servers | None = None
     """The MCP servers; None where none is configured."""
+    source: str = ""
+    """Who asks, as the runs' label `source`: `mcp:NAME` for another agent; empty for the person at this machine."""
 
     def model(self, address: str) -> Model:
         """The opened model at this address. Raises ModelUnavailable or UsageError if the address is no good."""

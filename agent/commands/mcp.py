@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from agent import config
+from agent.commands.mcp_serve import add_serve
 from agent.errors import ConfigError, ConsentDenied, UsageError
 from agent.messages import Event, Json
 
@@ -49,6 +50,7 @@ def add_mcp(parser: argparse.ArgumentParser) -> None:
     caller.set_defaults(run=call)
     for command in {parser, *commands.choices.values()} - {adder, commands.choices["remove"]}:
         command.add_argument("--workspace", type=Path, default=Path("."), metavar="DIR")
+    add_serve(commands.add_parser("serve", help="offer our skills and reading tools to other agents"))
 
 
 async def show(options: argparse.Namespace) -> int:

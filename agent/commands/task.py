@@ -198,7 +198,7 @@ async def do(
     if free or not active:
         task, target = typed.save_target(task) if by_person else (task, "")
         job = skills.Job(session, task, words, _route(session, model, free), free)
-        said = await _work_freely(job, target, [*earlier, *_as_context(said)])
+        said = await work_freely(job, target, [*earlier, *_as_context(said)])
     return said
 
 
@@ -217,7 +217,7 @@ def _as_context(said: str) -> list[Message]:
     )
 
 
-async def _work_freely(job: Job, target: str, earlier: Sequence[Message]) -> str:
+async def work_freely(job: Job, target: str = "", earlier: Sequence[Message] = ()) -> str:
     """The ReAct loop on one task, with the bodies of the active skills as instructions.
 
     What the model could not do (not what cost too much) `models.strong` tries anew, in a run of its own.
