@@ -31,11 +31,12 @@ commands (each has its own --help):
   models    addresses and specialists   evals       measure models, compare them
   route     which model, and why        registry    specialists' versions: promote, roll back
   doctor    what is missing, the fix    deploy      a specialist to Ollama or a server
-  config    settings: show, set, trust
+  config    settings: show, set, trust  work        ready beads, one after another
 """
 
 COMMANDS = {
     "chat": "agent.commands.chat",
+    "work": "agent.commands.work",
     "skills": "agent.commands.listings",
     "tools": "agent.commands.listings",
     "models": "agent.commands.listings",

@@ -24,7 +24,7 @@ import warnings
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
 
@@ -35,8 +35,11 @@ from agent.messages import Json
 from agent.redact import Redactor
 from tools.workspace import Workspace
 
+if TYPE_CHECKING:
+    from agent.run import Run
+
 Effect = Literal["read", "write", "shell", "net"]
-BUILT_IN = ("files", "shell", "web", "arxiv")
+BUILT_IN = ("files", "shell", "web", "arxiv", "beads")
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +53,8 @@ class ToolContext:
     outputs: Path
     """The folder for the rest of outputs that are too long to show."""
     cache: Path
+    run: Run | None = None
+    """The run that the call is a part of."""
 
 
 @dataclass(frozen=True, slots=True)
