@@ -189,6 +189,8 @@ async def _task(beads: Beads, bead: Bead) -> str:
 
 async def _close(session: Session, beads: Beads, bead: Bead, run: Run, tally: Tally, answer: str) -> None:
     """Close a bead that is done; if it cannot be closed (it came to depend on others meanwhile), give it back."""
+    if await _is_lost(session, beads, bead, run, tally):
+        return
     note = session.store.redactor.redact(answer)
     note = note if len(note) <= KEPT else f"{note[:KEPT]}\n[the rest is in run {run.id}]"
     try:
@@ -202,21 +204,26 @@ async def _close(session: Session, beads: Beads, bead: Bead, run: Run, tally: Ta
 
 async def _give_back(session: Session, beads: Beads, bead: Bead, run: Run, tally: Tally, why: str) -> None:
     """Note that an attempt failed. The bead is open again, or blocked if it was the last attempt."""
-    now = await beads.show(bead.id)
-    if now.status != "in_progress" or now.assignee != actor(run.id):  # the model gave it back itself
-        if beads.claims.holder(bead.id).actor == actor(run.id):  # somebody who knows of no claims did
-            beads.claims.forget(bead.id)
-        tally.blocked.append(bead.id)
-        _tell(session, run.id, f"{bead.id} is {now.status} now: that was set while it was worked on")
+    if await _is_lost(session, beads, bead, run, tally):
         return
     attempts, most = beads.claims.holder(bead.id).attempts, session.settings.beads.attempts
     note = f"Attempt {attempts} of {most} failed (run {run.id}): {session.store.redactor.redact(why)}"
-    status = "open" if attempts < most else "blocked"
-    await beads.release(bead.id, actor(run.id), status=status, note=note, counted=True)
-    (tally.failed if status == "open" else tally.blocked).append(bead.id)
-    _tell(
-        session, run.id, f"{bead.id} is {status} again: {note}" if status == "open" else f"{bead.id} is blocked: {note}"
-    )
+    last = attempts >= most
+    await beads.release(bead.id, actor(run.id), status="blocked" if last else "open", note=note, counted=True)
+    (tally.blocked if last else tally.failed).append(bead.id)
+    _tell(session, run.id, f"{bead.id} is {'blocked now' if last else 'open again'}: {note}")
+
+
+async def _is_lost(session: Session, beads: Beads, bead: Bead, run: Run, tally: Tally) -> bool:
+    """Whether a bead is not this run's any more: its model gave it back, or somebody who knows of no claims did."""
+    now = await beads.show(bead.id)
+    if now.status == "in_progress" and now.assignee == actor(run.id):
+        return False
+    if beads.claims.holder(bead.id).actor == actor(run.id):
+        beads.claims.forget(bead.id)
+    tally.blocked.append(bead.id)
+    _tell(session, run.id, f"{bead.id} is {now.status} now: that was set while it was worked on")
+    return True
 
 
 def _tell(session: Session, run_id: str, text: str) -> None:

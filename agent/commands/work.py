@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 
 from agent.errors import InputError
 from agent.messages import Event
@@ -30,7 +31,7 @@ async def run(options: argparse.Namespace) -> int:
     from agent.commands.task import ask_on_terminal, at_terminal, open_session
     from tools.beads import are_used
 
-    sink = terminal.choose(as_json=options.json, quiet=options.quiet)
+    sink = terminal.choose(as_json=options.json, quiet=options.quiet, out=sys.stdout, err=sys.stderr)
     session = await open_session(options, sink, ask=ask_on_terminal if at_terminal() else None)
     try:
         if not are_used(session.workspace.root, session.settings):
