@@ -18,9 +18,7 @@ from tools.registry import ToolContext, tool
 if TYPE_CHECKING:
     from agent.beads.backend import Beads
     from agent.beads.bead import Bead
-    from agent.config import Settings
 
-NAMES = frozenset({"bead_create", "bead_show", "bead_ready", "bead_claim", "bead_update", "bead_depend", "bead_close"})
 LISTED = 20
 """Beads that bead_ready shows."""
 SHOWN = 6000
@@ -34,11 +32,6 @@ Kind = Literal["blocks", "parent-child", "conditional-blocks", "waits-for", "rel
 
 _told: set[Path] = set()
 """The workspaces whose way to their beads was told."""
-
-
-def are_used(root: Path, settings: Settings) -> bool:
-    """Whether a workspace has beads to work with: a `.beads` folder, or the setting beads.enabled."""
-    return settings.beads.enabled or (root / ".beads").is_dir()
 
 
 def actor(run_id: str) -> str:
@@ -169,6 +162,7 @@ async def bead_close(context: ToolContext, id: Id, reason: Annotated[str, Field(
 async def _open(context: ToolContext, effect: str = "") -> Beads:
     """The workspace's beads, after the person's yes to what would be written."""
     from agent.beads.backend import open_beads
+    from agent.beads.bead import are_used
 
     if not are_used(context.workspace.root, context.settings):
         raise ToolError("this workspace has no .beads folder", "A person sets beads.enabled to begin one.")

@@ -105,14 +105,19 @@ def tool(*, effect: Effect, concurrent: bool = False) -> Callable[[Callable[...,
     return make
 
 
-def load(folders: Iterable[Path], disabled: Iterable[str] = ()) -> dict[str, Tool]:
+def load(folders: Iterable[Path], disabled: Iterable[str] = (), without: Iterable[str] = ()) -> dict[str, Tool]:
     """The built-in tools and those in these folders (the user's, a trusted project's), by name, less the disabled ones.
+
+    Args:
+        folders: where tool files are.
+        disabled: names of tools.
+        without: built-in families that are of no use here, and not imported.
 
     Raises:
         ConfigError: a user's tool file fails to import, or takes the name of a built-in tool.
     """
     tools: dict[str, Tool] = {}
-    for family in BUILT_IN:
+    for family in (family for family in BUILT_IN if family not in without):
         module = importlib.import_module(f"tools.{family}")
         tools.update(_tools_of(module))
     for path in (path for folder in folders for path in sorted(folder.glob("*.py"))):

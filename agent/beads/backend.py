@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from agent.beads.bead import Bead
-from agent.beads.claims import FOLDER, Claims
+from agent.beads.bead import FOLDER, Bead
+from agent.beads.claims import Claims
 from agent.config import Settings
 from agent.consent import Consent
 from agent.redact import Redactor

@@ -17,10 +17,15 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from agent.messages import Json
 
+if TYPE_CHECKING:
+    from agent.config import Settings
+
+FOLDER = ".beads"
 GATES = ("blocks", "parent-child", "conditional-blocks", "waits-for")
 STATUSES = ("open", "in_progress", "blocked", "deferred", "closed", "pinned", "hooked")
 DONE = ("closed", "tombstone")
@@ -70,6 +75,11 @@ class Bead:
     @property
     def done(self) -> bool:
         return self.status in DONE
+
+
+def are_used(root: Path, settings: Settings) -> bool:
+    """Whether a workspace has beads to work with: a `.beads` folder, or the setting beads.enabled."""
+    return settings.beads.enabled or (root / FOLDER).is_dir()
 
 
 def bead_of(entry: Any) -> Bead | None:

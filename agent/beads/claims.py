@@ -25,12 +25,11 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from agent.beads.bead import Bead
+from agent.beads.bead import FOLDER, Bead
 from agent.errors import ToolError
 from tools.workspace import Workspace
 
-FOLDER = ".beads"
-OURS = ".beads/apprentice"
+OURS = f"{FOLDER}/apprentice"
 LOCK_SECONDS = 20.0
 """How long to wait for the lock. It is held for milliseconds, or for one call of bd."""
 NAME = re.compile(r"[A-Za-z0-9][\w.-]{0,119}")

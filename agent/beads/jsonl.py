@@ -19,8 +19,8 @@ from typing import Any
 
 from agent.beads import bead as words
 from agent.beads.backend import Draft
-from agent.beads.bead import Bead
-from agent.beads.claims import FOLDER, Claims, checked
+from agent.beads.bead import FOLDER, Bead
+from agent.beads.claims import Claims, checked
 from agent.beads.lines import appended, changed, dump
 from agent.errors import InputError, ToolError
 from agent.messages import Json

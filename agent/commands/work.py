@@ -27,9 +27,9 @@ async def run(options: argparse.Namespace) -> int:
     """Do the beads. Returns 0 if every bead that was begun was closed; raises ApprenticeError if none can be done."""
     from agent import terminal
     from agent.beads.backend import open_beads
+    from agent.beads.bead import are_used
     from agent.beads.worker import work
     from agent.commands.task import ask_on_terminal, at_terminal, open_session
-    from tools.beads import are_used
 
     sink = terminal.choose(as_json=options.json, quiet=options.quiet, out=sys.stdout, err=sys.stderr)
     session = await open_session(options, sink, ask=ask_on_terminal if at_terminal() else None)

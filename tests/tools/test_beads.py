@@ -20,6 +20,7 @@ from tools import beads
 from tools.registry import ToolContext, call, load
 
 TOOLS = load([])
+NAMES = {f"bead_{what}" for what in ("create", "show", "ready", "claim", "update", "depend", "close")}
 
 
 def use(context: ToolContext, name: str, **arguments: Any) -> str:
@@ -37,17 +38,17 @@ def context(make_context: MakeContext, workspace: Path) -> ToolContext:
 
 def test_the_tools_are_offered_where_there_are_beads(workspace: Path) -> None:
     def offered(**settings: Any) -> set[str]:
-        return set(known_tools(workspace, Settings.model_validate(settings), trusted=False)) & beads.NAMES
+        return set(known_tools(workspace, Settings.model_validate(settings), trusted=False)) & NAMES
 
     assert offered() == set()
-    assert offered(beads={"enabled": True}) == beads.NAMES
+    assert offered(beads={"enabled": True}) == NAMES
     (workspace / ".beads").mkdir()
-    assert offered() == beads.NAMES
-    assert offered(tools={"disabled": ["bead_close"]}) == beads.NAMES - {"bead_close"}
+    assert offered() == NAMES
+    assert offered(tools={"disabled": ["bead_close"]}) == NAMES - {"bead_close"}
 
 
 def test_every_tool_of_the_file_is_named() -> None:
-    assert {name for name, tool in TOOLS.items() if tool.origin == "tools.beads"} == beads.NAMES
+    assert {name for name, tool in TOOLS.items() if tool.origin == "tools.beads"} == NAMES
 
 
 def test_how_the_beads_are_reached_is_said_once(make_context: MakeContext, workspace: Path) -> None:
