@@ -32,10 +32,12 @@ commands (each has its own --help):
   route     which model, and why        registry    specialists' versions: promote, roll back
   doctor    what is missing, the fix    deploy      a specialist to Ollama or a server
   config    settings: show, set, trust  mcp         servers whose tools it may use; be one
+                                        work        ready beads, one after another
 """
 
 COMMANDS = {
     "chat": "agent.commands.chat",
+    "work": "agent.commands.work",
     "skills": "agent.commands.listings",
     "tools": "agent.commands.listings",
     "models": "agent.commands.listings",

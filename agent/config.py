@@ -170,6 +170,21 @@ class Mcp(Section):
     """MCP servers by name: [mcp.servers.NAME] with command, args, env, cwd, or url, headers."""
 
 
+class Beads(Section):
+    enabled: bool = False
+    """Offer the bead tools also where the workspace has no .beads folder yet."""
+    bd: bool = True
+    """Go through bd where it is installed. false: read and write .beads/issues.jsonl directly."""
+    attempts: int = Field(default=3, ge=1)
+    """How often `apprentice work` begins a bead before it marks it as blocked."""
+    poll: float = Field(default=1.0, gt=0)
+    """Seconds after which a worker that waits for others looks again."""
+    heartbeat: float = Field(default=15, gt=0)
+    """Seconds between the signs of life of a process that holds beads."""
+    stale: float = Field(default=300, gt=0)
+    """Seconds without a sign of life after which a holder on another machine counts as dead."""
+
+
 class Settings(Section):
     privacy: Literal["open", "local-only"] = "open"
     """local-only: no task's text leaves this machine, whatever else is configured."""
@@ -183,6 +198,7 @@ class Settings(Section):
     gate: Gate = Gate()
     improve: Improve = Improve()
     mcp: Mcp = Mcp()
+    beads: Beads = Beads()
 
 
 def config_dir() -> Path:

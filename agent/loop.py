@@ -21,6 +21,7 @@ import json
 import time
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 
 from agent import context, protocols
 from agent.errors import ApprenticeError
@@ -88,6 +89,7 @@ class Loop:
         settings = run.session.settings
         self.run, self.address, self.tools = run, address, tools
         self.budget, self.model = settings.budget, run.session.model(address)
+        self.context = replace(run.session.tool_context, run=run)
         self.shim = Shim(run.session) if settings.models.toolshim else None
         chosen = settings.models.protocol
         self.protocol = Prose() if self.shim else protocols.choose(chosen, self.model.capabilities)
@@ -233,9 +235,8 @@ class Loop:
             near = difflib.get_close_matches(call.name, self.tools, n=1)
             known = f"Did you mean {near[0]}?" if near else f"There are: {', '.join(self.tools) or 'none'}."
             raise ApprenticeError(f"There is no tool {call.name!r}.", known)
-        context = self.run.session.tool_context
         try:
-            return await tools_registry.call(self.tools[call.name], context, call.arguments)
+            return await tools_registry.call(self.tools[call.name], self.context, call.arguments)
         except (ApprenticeError, asyncio.CancelledError):
             raise
         except Exception as crash:  # a tool may be anybody's code; its crash is an observation

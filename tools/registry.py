@@ -24,7 +24,7 @@ import warnings
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
 
@@ -35,8 +35,11 @@ from agent.messages import Json
 from agent.redact import Redactor
 from tools.workspace import Workspace
 
+if TYPE_CHECKING:
+    from agent.run import Run
+
 Effect = Literal["read", "write", "shell", "net", "mcp"]
-BUILT_IN = ("files", "shell", "web", "arxiv")
+BUILT_IN = ("files", "shell", "web", "arxiv", "beads")
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +53,8 @@ class ToolContext:
     outputs: Path
     """The folder for the rest of outputs that are too long to show."""
     cache: Path
+    run: Run | None = None
+    """The run that the call is a part of."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,14 +111,19 @@ def tool(*, effect: Effect, concurrent: bool = False) -> Callable[[Callable[...,
     return make
 
 
-def load(folders: Iterable[Path], disabled: Iterable[str] = ()) -> dict[str, Tool]:
+def load(folders: Iterable[Path], disabled: Iterable[str] = (), without: Iterable[str] = ()) -> dict[str, Tool]:
     """The built-in tools and those in these folders (the user's, a trusted project's), by name, less the disabled ones.
+
+    Args:
+        folders: where tool files are.
+        disabled: names of tools.
+        without: built-in families that are of no use here, and not imported.
 
     Raises:
         ConfigError: a user's tool file fails to import, or takes the name of a built-in tool.
     """
     tools: dict[str, Tool] = {}
-    for family in BUILT_IN:
+    for family in (family for family in BUILT_IN if family not in without):
         module = importlib.import_module(f"tools.{family}")
         tools.update(_tools_of(module))
     for path in (path for folder in folders for path in sorted(folder.glob("*.py"))):

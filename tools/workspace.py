@@ -28,8 +28,8 @@ from agent.errors import InputError, ToolError
 
 READ_LIMIT = 10_000_000
 """Bytes of the largest file that is read whole."""
-PROTECTED = frozenset({".git", ".apprentice"})
-"""Folders that a model may not write: hooks in the one and trust in the other would let it run what it likes."""
+PROTECTED = frozenset({".git", ".apprentice", ".beads"})
+"""Folders that a model may not write: hooks in git's and beads' and trust in ours would let it run what it likes."""
 SKIPPED = frozenset(
     {".git", ".hg", ".svn", ".venv", "venv", "node_modules", "__pycache__", ".mypy_cache", ".ruff_cache"}
 )
@@ -134,11 +134,15 @@ class Workspace:
             ToolError: as `resolve` does, or the system refused (a full disk, a read-only folder); then what was
                 there is untouched.
         """
-        base, parts = self._locate(path, write=True)
         try:
             data = text.encode("utf-8")
         except UnicodeEncodeError:
             raise ToolError(f"{path} was not written: the text holds half a character (a lone surrogate)") from None
+        self.write_bytes(path, data)
+
+    def write_bytes(self, path: str, data: bytes, *, own: bool = False) -> None:
+        """The same for bytes. `own`: the agent itself keeps the file, so it may lie in a protected folder."""
+        base, parts = self._locate(path, write=True, own=own)
         with _told(path):
             if not parts:
                 raise IsADirectoryError(errno.EISDIR, "is a folder")
@@ -164,7 +168,7 @@ class Workspace:
             for name in files:
                 yield self.relative(base.joinpath(*here, name))
 
-    def _locate(self, path: str, write: bool) -> _Place:
+    def _locate(self, path: str, write: bool, own: bool = False) -> _Place:
         """The folder to start from and the components below it. Lexical: links are refused while opening."""
         if "\0" in path or path.startswith("~/") or path == "~":
             raise ToolError(f"{path!r} is not a path inside the workspace")
@@ -175,7 +179,7 @@ class Workspace:
         real = place[0].joinpath(*place[1])
         if any(real.is_relative_to(folder) for folder in _KERNEL):
             raise ToolError(f"{path} belongs to the kernel and is not a file of the workspace")
-        if write and any(_folded(part) in PROTECTED for part in place[1]):
+        if write and not own and any(_folded(part) in PROTECTED for part in place[1]):
             raise ToolError(f"{path} lies in a folder that only a person may change")
         return place
 

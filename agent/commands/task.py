@@ -118,11 +118,13 @@ def known_skills(root: Path, trusted: bool) -> tuple[dict[str, Skill], list[str]
 
 
 def known_tools(root: Path, settings: config.Settings, trusted: bool) -> dict[str, Tool]:
-    """The built-in tools, the user's, and the project's if its folder is trusted, less the disabled ones."""
+    """The built-in tools, the user's, and the project's if its folder is trusted, less those disabled or of no use."""
+    from agent.beads.bead import are_used
     from tools import registry
 
     project = [root / config.PROJECT_FOLDER / "tools"] if trusted else []
-    return registry.load([config.config_dir() / "tools", *project], settings.tools.disabled)
+    without = () if are_used(root, settings) else ("beads",)
+    return registry.load([config.config_dir() / "tools", *project], settings.tools.disabled, without)
 
 
 def mcp_servers(root: Path, settings: config.Settings) -> tuple[dict[str, Server], list[str]]:

@@ -198,6 +198,12 @@ WIDENINGS = [
     '[annotate]\ngrounding = "none"',
     "[annotate]\nbest_of = 8",
     '[annotate]\nbest_by = "likelihood"',
+    "[beads]\nenabled = true",
+    "[beads]\nbd = false",
+    "[beads]\nattempts = 100",
+    "[beads]\npoll = 0.01",
+    "[beads]\nheartbeat = 0.01",
+    "[beads]\nstale = 1",
 ]
 
 
