@@ -12,6 +12,7 @@ from agent.config import Settings
 from agent.consent import Consent
 from agent.messages import Event
 from agent.models.base import Model
+from agent.personal import Placeholders
 
 if TYPE_CHECKING:
     from agent.traces import TraceStore
@@ -40,6 +41,8 @@ class Session:
     options: dict[str, str] = field(default_factory=dict)
     """A skill's flags from the command line, e.g. {"format": "jsonl"}."""
     models: dict[str, Model] = field(default_factory=dict)
+    placeholders: Placeholders = field(default_factory=Placeholders)
+    """What stands for personal data and secrets in the prompts of models that are not local."""
 
     def model(self, address: str) -> Model:
         """The opened model at this address. Raises ModelUnavailable or UsageError if the address is no good."""

@@ -71,6 +71,7 @@ async def open_session(
     Raises:
         ApprenticeError: a bad setting, a missing workspace, an unusable trace store.
     """
+    from agent.policy import Rules
     from agent.redact import Redactor
     from agent.traces import TraceStore
     from tools.registry import ToolContext
@@ -89,7 +90,11 @@ async def open_session(
         allowed=frozenset([*settings.consent.allow, *effects(options.allow)]),
         ask=ask,
         local_only=settings.privacy == "local-only",
+        after_outside=frozenset([*settings.consent.allow_after_outside, *effects(options.allow_after_outside)]),
+        rules=Rules(settings.policy.rules, root),
+        redactor=redactor,
     )
+    workspace.hidden = consent.rules.on_file
     context = ToolContext(workspace, consent, settings, redactor, data / "outputs", cache)
     for notice in (*notices, *problems, *filter(None, [store.notice])):
         emit(Event("notice", "", {"text": notice}))
@@ -158,6 +163,9 @@ async def do(
     from skills import registry as skills
 
     activations, task = skills.activate(words, session.skills) if by_person else ([], words)
+    if by_person:
+        session.consent.begin(words)
+        session.placeholders.said(words)
     for activation in activations:
         session.emit(Event("skill", "", {"name": activation.skill.name, "reason": activation.reason}))
     active = tuple(activation.skill for activation in activations)
