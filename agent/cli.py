@@ -31,8 +31,8 @@ commands (each has its own --help):
   models    addresses and specialists   evals       measure models, compare them
   route     which model, and why        registry    specialists' versions: promote, roll back
   doctor    what is missing, the fix    deploy      a specialist to Ollama or a server
-  config    settings: show, set, trust  mcp         servers whose tools it may use; be one
-                                        work        ready beads, one after another
+  config    settings: show, set, trust  policy      what is allowed, asked about, denied
+  work      ready beads, one by one     mcp         servers whose tools it may use; be one
 """
 
 COMMANDS = {
@@ -44,6 +44,7 @@ COMMANDS = {
     "route": "agent.commands.listings",
     "doctor": "agent.commands.listings",
     "config": "agent.commands.config",
+    "policy": "agent.commands.policy",
     "traces": "agent.commands.traces",
     "mcp": "agent.commands.mcp",
     "train": "training.commands.train",
@@ -227,6 +228,13 @@ def add_run_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--yes", action="store_true", help="allow writing in the workspace, nothing else")
     parser.add_argument(
         "--allow", action="append", default=[], metavar="EFFECT", help="shell, net:HOST, mcp:SERVER; repeatable"
+    )
+    parser.add_argument(
+        "--allow-after-outside",
+        action="append",
+        default=[],
+        metavar="EFFECT",
+        help="the same, also once pages or other content from outside was read",
     )
     parser.add_argument("--max-steps", type=positive, metavar="N", help="model turns in this run")
     parser.add_argument("--workspace", type=Path, default=Path("."), metavar="DIR", help="where files are (default: .)")

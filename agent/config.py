@@ -95,6 +95,38 @@ class Tools(Section):
 class Consent(Section):
     allow: list[Annotated[str, StringConstraints(pattern=EFFECT)]] = []
     """Effects that are not asked about: shell, net:HOST, mcp:SERVER. (Writing in the workspace: --yes.)"""
+    allow_after_outside: list[Annotated[str, StringConstraints(pattern=EFFECT)]] = []
+    """The same, and also once a run has read content from outside the workspace (pages, MCP answers)."""
+
+
+class Rule(Section):
+    action: Literal["allow", "ask", "deny"]
+    """Deny beats ask beats allow."""
+    tool: str = ""
+    """A tool's name; * stands for any characters."""
+    path: str = ""
+    """A path from the workspace; ** passes slashes. Without a slash: a name in any folder."""
+    host: str = ""
+    """A host's name; * stands for any characters."""
+    command: str = ""
+    """A shell command; * stands for any characters."""
+    after_outside: bool = False
+    """Whether an allow also holds once content from outside the workspace was read."""
+
+    @model_validator(mode="after")
+    def _names_something(self) -> Rule:
+        if not (self.tool or self.path or self.host or self.command):
+            raise ValueError("a rule names a tool, path, host or command")
+        if self.after_outside and self.action != "allow":
+            raise ValueError("after_outside is for rules that allow")
+        return self
+
+
+class Policy(Section):
+    rules: list[Rule] = []
+    """What is allowed, asked about or denied, by tool, path, host and command. A project's rules only deny or ask."""
+    personal: Literal["redact", "keep"] = "redact"
+    """E-mail addresses, phone, card and account numbers in prompts of models that are not local: placeholders, or kept."""
 
 
 class Annotate(Section):
@@ -194,6 +226,7 @@ class Settings(Section):
     budget: Budget = Budget()
     tools: Tools = Tools()
     consent: Consent = Consent()
+    policy: Policy = Policy()
     annotate: Annotate = Annotate()
     gate: Gate = Gate()
     improve: Improve = Improve()
@@ -237,9 +270,12 @@ def load(workspace: Path, *, trusted: bool, flags: Mapping[str, Any] | None = No
     notices: list[str] = []
     _merge(layers, _read(user_file), str(user_file))
     project = _read(project_file)
-    if project and not trusted:
+    if project:
         check(project, str(project_file))
-        project, notices = _only_narrowing(project, Settings.model_validate(layers), project_file)
+        project, notices = _stricter_policy(project, Settings.model_validate(layers), project_file)
+    if project and not trusted:
+        project, more = _only_narrowing(project, Settings.model_validate(layers), project_file)
+        notices += more
     _merge(layers, project, str(project_file))
     _merge(layers, _environment(os.environ), "the environment")
     _merge(layers, _nest(flags or {}), "the command line")
@@ -382,6 +418,25 @@ def _nest(flat: Mapping[str, Any]) -> dict[str, Any]:
     return nested
 
 
+def _stricter_policy(project: dict[str, Any], user: Settings, path: Path) -> tuple[dict[str, Any], list[str]]:
+    """The project's settings with its policy added to the user's, trusted or not: nothing in it may allow anything."""
+    policy = project.get("policy")
+    if policy is None:
+        return project, []
+    own = Policy.model_validate(policy)
+    added = [rule for rule in own.rules if rule.action != "allow"]
+    notices = (
+        [f"{path}: a policy rule that allows is ignored: only your own file may allow"] if own.rules != added else []
+    )
+    if "personal" in policy and own.personal == "keep" != user.policy.personal:
+        notices.append(f"{path}: policy.personal is ignored: only your own file may keep personal data in prompts")
+    merged = {
+        "rules": [rule.model_dump() for rule in (*user.policy.rules, *added)],
+        "personal": own.personal if own.personal == "redact" and "personal" in policy else user.policy.personal,
+    }
+    return project | {"policy": merged}, notices
+
+
 def _only_narrowing(project: dict[str, Any], current: Settings, path: Path) -> tuple[dict[str, Any], list[str]]:
     """What an untrusted project file may say: stricter privacy, smaller budgets and limits, fewer tools."""
     kept: dict[str, Any] = {}
@@ -399,7 +454,7 @@ def _only_narrowing(project: dict[str, Any], current: Settings, path: Path) -> t
 def _narrows(key: str, entry: Any, current: Settings) -> bool:
     if key == "privacy":
         return bool(entry == "local-only")
-    if key == "tools.disabled":
+    if key == "tools.disabled" or key.startswith("policy."):  # `_stricter_policy` left only what is stricter
         return True
     smaller = ("budget.", "tools.output_limit", "tools.fetch_limit", "tools.fetch_timeout", "tools.shell_timeout")
     return key.startswith(smaller) and bool(entry <= value(current, key))

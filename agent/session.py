@@ -12,6 +12,7 @@ from agent.config import Settings
 from agent.consent import Consent
 from agent.messages import Event
 from agent.models.base import Model
+from agent.personal import Placeholders
 
 if TYPE_CHECKING:
     from agent.mcp.tools import Servers
@@ -45,6 +46,8 @@ class Session:
     """The MCP servers; None where none is configured."""
     source: str = ""
     """Who asks, as the runs' label `source`: `mcp:NAME` for another agent; empty for the person at this machine."""
+    placeholders: Placeholders = field(default_factory=Placeholders)
+    """What stands for personal data and secrets in the prompts of models that are not local."""
 
     def model(self, address: str) -> Model:
         """The opened model at this address. Raises ModelUnavailable or UsageError if the address is no good."""

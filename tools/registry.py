@@ -22,7 +22,7 @@ import inspect
 import re
 import warnings
 from collections.abc import Awaitable, Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -72,7 +72,7 @@ class Tool:
     concurrent: bool
     origin: str
     outside: bool = False
-    """Whether its output comes from outside the workspace."""
+    """Its output comes from outside the workspace (pages, papers, MCP): see agent/taint.py."""
 
     @property
     def schema(self) -> Json:
@@ -85,7 +85,9 @@ class Tool:
         }
 
 
-def tool(*, effect: Effect, concurrent: bool = False) -> Callable[[Callable[..., Awaitable[str]]], Tool]:
+def tool(
+    *, effect: Effect, concurrent: bool = False, outside: bool = False
+) -> Callable[[Callable[..., Awaitable[str]]], Tool]:
     """Make a tool of an async function.
 
     Raises:
@@ -106,7 +108,7 @@ def tool(*, effect: Effect, concurrent: bool = False) -> Callable[[Callable[...,
         with warnings.catch_warnings():  # a parameter may be called `json` or `copy`, as a method of BaseModel is
             warnings.filterwarnings("ignore", "Field name .* shadows an attribute", UserWarning)
             model = create_model(function.__name__, __config__=ConfigDict(extra="forbid"), **fields)
-        return Tool(function.__name__, description, model, function, effect, concurrent, function.__module__)
+        return Tool(function.__name__, description, model, function, effect, concurrent, function.__module__, outside)
 
     return make
 
@@ -135,14 +137,17 @@ def load(folders: Iterable[Path], disabled: Iterable[str] = (), without: Iterabl
 
 
 async def call(found: Tool, context: ToolContext, arguments: Json) -> str:
-    """Check the arguments and run the tool. What is longer than `tools.output_limit` goes into a file.
+    """Check the arguments and run the tool, if no rule is against it. What is longer than `tools.output_limit` goes
+    into a file.
 
     Raises:
         ToolError: the arguments do not fit; the message says which and why, for the model to read. Or the tool, which
             may be anybody's, answered with something that is no text.
         ApprenticeError: what the tool itself raises.
     """
-    output: object = await found.run(context, **validate(found, arguments))
+    checked = validate(found, arguments)
+    context = replace(context, consent=await context.consent.for_call(found.name, found.effect, arguments))
+    output: object = await found.run(context, **checked)
     if not isinstance(output, str):
         raise ToolError(f"{found.name} answered with {type(output).__name__}, and a tool answers with text")
     if len(output) <= context.settings.tools.output_limit or found.origin in {f"tools.{name}" for name in BUILT_IN}:

@@ -72,6 +72,7 @@ async def open_session(
     Raises:
         ApprenticeError: a bad setting, a missing workspace, an unusable trace store.
     """
+    from agent.policy import Rules
     from agent.redact import Redactor
     from agent.traces import TraceStore
     from tools.registry import ToolContext
@@ -91,7 +92,11 @@ async def open_session(
         allowed=frozenset([*settings.consent.allow, *effects(options.allow)]),
         ask=ask,
         local_only=settings.privacy == "local-only",
+        after_outside=frozenset([*settings.consent.allow_after_outside, *effects(options.allow_after_outside)]),
+        rules=Rules(settings.policy.rules, root),
+        redactor=redactor,
     )
+    workspace.hidden = consent.rules.on_file
     context = ToolContext(workspace, consent, settings, redactor, data / "outputs", cache)
     for notice in (*notices, *problems, *odd, *filter(None, [store.notice])):
         emit(Event("notice", "", {"text": notice}))
@@ -189,6 +194,9 @@ async def do(
     if by_person and session.mcp and (prompt := await session.mcp.prompt(words)) != words:
         words, by_person = prompt, False  # the rest is the server's text: no skill and no `save to` is looked for
     activations, task = skills.activate(words, session.skills) if by_person else ([], words)
+    if by_person:
+        session.consent.begin(words)
+        session.placeholders.said(words)
     for activation in activations:
         session.emit(Event("skill", "", {"name": activation.skill.name, "reason": activation.reason}))
     active = tuple(activation.skill for activation in activations)
