@@ -209,7 +209,7 @@ def task_parser() -> argparse.ArgumentParser:
     add_run_options(parser)
     skill = parser.add_argument_group("for skills that write results")
     skill.add_argument("--format", choices=("md", "json", "jsonl", "csv"), help="of the result (else by its name)")
-    skill.add_argument("--overwrite", action="store_true", help="replace a result file that exists")
+    skill.add_argument("--overwrite", action="store_true", help="replace a result file, or any large one, that exists")
     skill.add_argument("--explain", action="store_true", help="annotate: show what supports each move")
     skill.add_argument("--framework", metavar="NAME", help="annotate: other moves than the eight")
     skill.add_argument("--column", metavar="NAME", help="annotate: the CSV or JSONL column with the abstracts")
@@ -237,6 +237,7 @@ def add_run_options(parser: argparse.ArgumentParser) -> None:
         help="the same, also once pages or other content from outside was read",
     )
     parser.add_argument("--max-steps", type=positive, metavar="N", help="model turns in this run")
+    parser.add_argument("--phases", action="store_true", help="plan and carry out in turn, with a todo list")
     parser.add_argument("--workspace", type=Path, default=Path("."), metavar="DIR", help="where files are (default: .)")
 
 

@@ -24,6 +24,12 @@ EFFECT = r"^(?:shell|net:[\w.-]+|mcp:[\w-]+)$"
 """The effects that can be allowed in advance; consent for a host holds for all its ports."""
 MCP_NAME = r"^[A-Za-z0-9][A-Za-z0-9_-]{0,31}$"
 """The names that an MCP server can have: they begin its tools' names."""
+SMALLER = (
+    "budget.",
+    *(f"tools.{name}" for name in ("output_limit", "fetch_limit", "fetch_timeout", "shell_timeout", "rewrite_limit")),
+    *(f"work.{name}" for name in ("notes_tokens", "depth", "share", "parallel")),
+)
+"""Settings that an untrusted project may make smaller."""
 Protocol = Literal["auto", "native", "json", "text"]
 Grounding = Literal["none", "numbers", "words"]
 BestBy = Literal["agreement", "likelihood"]
@@ -88,6 +94,8 @@ class Tools(Section):
     """Bytes of one fetched page."""
     fetch_timeout: float = Field(default=20, gt=0)
     """Seconds of one fetch, redirects included."""
+    rewrite_limit: int = Field(default=4000, ge=0)
+    """Bytes of the largest existing file that write_file replaces whole; --overwrite lifts it."""
     arxiv_url: str = "https://export.arxiv.org/api/query"
     """Where the tool arxiv asks."""
 
@@ -217,6 +225,31 @@ class Beads(Section):
     """Seconds without a sign of life after which a holder on another machine counts as dead."""
 
 
+class Work(Section):
+    phases: bool = False
+    """Whether a task is planned and carried out in turn, with other tools for each (--phases)."""
+    strategic_model: str = ""
+    """The model that plans. Empty: the task's."""
+    tactical_model: str = ""
+    """The model that carries out. Empty: the task's."""
+    todos: bool = False
+    """Whether the model is offered a todo list where there are no phases."""
+    notes: bool = False
+    """Whether the model is offered to keep notes about this folder, .apprentice/NOTES.md."""
+    notes_tokens: int = Field(default=400, ge=0)
+    """The most tokens of these notes. They are shown when a run begins; 0: never."""
+    delegate: bool = False
+    """Whether the model may hand parts of a task to sub-agents."""
+    delegate_model: str = ""
+    """The model of sub-agents. Empty: that of the run which starts them."""
+    depth: int = Field(default=1, ge=0)
+    """How deep sub-agents go. 1: they start none of their own; 0: there are none."""
+    share: float = Field(default=0.5, gt=0, le=1)
+    """The part of what is left of a run's budget that one call of delegate may spend."""
+    parallel: int = Field(default=4, ge=1)
+    """The most sub-agents of one run that work at once."""
+
+
 class Settings(Section):
     privacy: Literal["open", "local-only"] = "open"
     """local-only: no task's text leaves this machine, whatever else is configured."""
@@ -232,6 +265,7 @@ class Settings(Section):
     improve: Improve = Improve()
     mcp: Mcp = Mcp()
     beads: Beads = Beads()
+    work: Work = Work()
 
 
 def config_dir() -> Path:
@@ -456,8 +490,7 @@ def _narrows(key: str, entry: Any, current: Settings) -> bool:
         return bool(entry == "local-only")
     if key == "tools.disabled" or key.startswith("policy."):  # `_stricter_policy` left only what is stricter
         return True
-    smaller = ("budget.", "tools.output_limit", "tools.fetch_limit", "tools.fetch_timeout", "tools.shell_timeout")
-    return key.startswith(smaller) and bool(entry <= value(current, key))
+    return key.startswith(SMALLER) and bool(entry <= value(current, key))
 
 
 def _flatten(nested: dict[str, Any], prefix: str = "") -> list[tuple[str, Any]]:

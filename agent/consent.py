@@ -39,6 +39,7 @@ class Consent:
         yes: --yes was given: writing and overwriting in the workspace, nothing else.
         allowed: from --allow and the user's settings: `shell`, `net:HOST`, `mcp:SERVER`.
         ask: None where there is no terminal.
+        asker: who asks, if it is not the run that the person started; it stands in the question.
         local_only: no network effect is possible, whoever allows it.
         after_outside: effects that stay allowed once content from outside was read.
         rules: the person's policy.
@@ -49,6 +50,7 @@ class Consent:
     allowed: frozenset[str] = frozenset()
     ask: Ask | None = None
     local_only: bool = False
+    asker: str = ""
     answers: dict[str, bool] = field(default_factory=dict)
     """What the person said about each host or server; other effects are asked about every time."""
     after_outside: frozenset[str] = frozenset()
@@ -62,6 +64,12 @@ class Consent:
     _tool: str = field(default="", init=False)
     _arguments: Json = field(default_factory=dict, init=False)
     _confirmed: list[Verdict] = field(default_factory=list, init=False)
+
+    def on_behalf_of(self, asker: str) -> Consent:
+        """The same consent, with the same answers, and one question at a time, for somebody whom questions name."""
+        other = copy.copy(self)
+        other.asker = asker
+        return other
 
     def begin(self, words: str) -> None:
         """A person gives a task: what they typed may leave the machine, and they are asked again."""
@@ -178,7 +186,8 @@ class Consent:
             raise ConsentDenied(
                 f"not allowed: {detail}", f"The person said no {REFUSALS} times: do not ask for it again."
             )
-        yes = await self.ask(_question(effects, detail, reasons))
+        whose = f"{self.asker} asks. " if self.asker else ""
+        yes = await self.ask(whose + _question(effects, detail, reasons))
         self._refused[kind] = 0 if yes else self._refused.get(kind, 0) + 1
         return yes
 

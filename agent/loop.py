@@ -2,6 +2,7 @@
 
 Stop                   how a run ended: its outcome and the sentence that goes on record
 ├── Answered           the model gave its answer
+├── Ended              a tool ended the run: job_complete, or the last todo of a phase
 ├── Cut                the answer was cut at its token limit
 ├── Silence            the answer is empty: whether the task is done, nobody said
 ├── StepBudget         too many turns
@@ -28,6 +29,7 @@ from agent.errors import ApprenticeError, ConsentDenied
 from agent.messages import Detail, Json, Message, Outcome, ToolCall
 from agent.run import Run, detail_of
 from agent.taint import Fence
+from agent.todos import with_todos
 from agent.toolshim import Prose, Shim
 from tools import registry as tools_registry
 from tools.registry import Tool
@@ -45,6 +47,10 @@ class Stop(Exception):
 
 
 class Answered(Stop):
+    outcome: Outcome = "success"
+
+
+class Ended(Stop):
     outcome: Outcome = "success"
 
 
@@ -80,7 +86,7 @@ class Loop:
     """One task by one model with some tools, on one record.
 
     Args:
-        run: the open record; its session holds the budgets and the models.
+        run: the open record; it holds the budget and the todos, its session the models.
         address: the model.
         tools: what the model may call, by name; find_tools adds to them while the run goes on.
         instructions: of the active skills; they go into the system message.
@@ -89,8 +95,9 @@ class Loop:
     def __init__(self, run: Run, address: str, tools: dict[str, Tool], instructions: str = "") -> None:
         settings = run.session.settings
         self.run, self.address, self.tools = run, address, tools
-        self.budget, self.model = settings.budget, run.session.model(address)
+        self.budget, self.model = run.budget, run.session.model(address)
         self.context = replace(run.session.tool_context, run=run)
+        run.offered = tools
         self.shim = Shim(run.session) if settings.models.toolshim else None
         chosen = settings.models.protocol
         self.protocol = Prose() if self.shim else protocols.choose(chosen, self.model.capabilities)
@@ -107,7 +114,7 @@ class Loop:
         self.repeats: Counter[str] = Counter()
         self.commits: list[asyncio.Future[None]] = []
         self.turn = self.unreadable = 0
-        self.gave_up = False
+        self.gave_up = self.objected = False
 
     async def answer(self, task: str, earlier: Sequence[Message] = ()) -> str:
         """Work until a stop and close the record.
@@ -155,20 +162,24 @@ class Loop:
         self.check_budgets()
         if len(self.tools) > len(self.schemas):
             self.offer_more()
+        todos = self.run.todos.shown()
+        reserve = self.request["max_tokens"] + len(todos) // 2
         shortened = await context.fit(
-            self.model, self.prompt, self.observations, self.request.get("tools", ()), self.request["max_tokens"]
+            self.model, self.prompt, self.observations, self.request.get("tools", ()), reserve
         )
         if shortened:
             self.run.emit("notice", text=f"{len(shortened)} old observations were shortened to fit the context")
         started = time.perf_counter()
         visible = protocols.Visible(self.protocol)
         try:
-            reply = await self.run.ask(self.address, self.prompt, visible=visible, **self.request)
+            prompt = with_todos(self.prompt, todos)
+            reply = await self.run.ask(self.address, prompt, visible=visible, **self.request)
         finally:
             await self.settle()
         self.turn += 1
         message = self.protocol.parse(reply.message, self.turn)
-        detail = detail_of(reply, self.request, time.perf_counter() - started)
+        request = self.request | ({"todos": todos} if todos else {})
+        detail = detail_of(reply, request, time.perf_counter() - started)
         if self.shim:
             message, detail = await self.shim.read(self.run, message, detail, self.schemas, self.turn)
         await self.put(message, detail)
@@ -179,9 +190,18 @@ class Loop:
             prompt_tokens=detail.usage.prompt_tokens,
             completion_tokens=detail.usage.completion_tokens,
         )
-        if not message.tool_calls:
-            raise ending(message.content, reply.finish_reason)
-        await self.act(message.tool_calls)
+        if message.tool_calls:
+            await self.act(message.tool_calls)
+        else:
+            await self.end(ending(message.content, reply.finish_reason))
+
+    async def end(self, stop: Stop) -> None:
+        """End the run, unless its todos say that the model answered too early; that it is told once."""
+        objection = self.run.todos.objection()
+        if not objection or self.objected or not isinstance(stop, Answered):
+            raise stop
+        self.objected = True
+        await self.put(Message("user", objection))
 
     def offer_more(self) -> None:
         """Offer the tools that were found since the last turn; the observation that found them said what they are."""
@@ -192,8 +212,8 @@ class Loop:
     def check_budgets(self) -> None:
         if self.turn >= self.budget.steps:
             raise StepBudget(f"stopped after {self.turn} steps (budget.steps)")
-        if self.run.trajectory.usage.tokens >= self.budget.tokens:
-            raise TokenBudget(f"stopped after {self.run.trajectory.usage.tokens} tokens (budget.tokens)")
+        if self.run.spent.tokens >= self.budget.tokens:
+            raise TokenBudget(f"stopped after {self.run.spent.tokens} tokens (budget.tokens)")
 
     async def act(self, calls: Sequence[ToolCall]) -> None:
         """Run the calls of one turn, side by side if all are declared safe for it, and record what they gave."""
@@ -211,6 +231,8 @@ class Loop:
             self.repeats[key] += 1
             if self.repeats[key] >= 3:
                 raise Repetition(f"{call.name} was called three times with the same arguments and result")
+        if self.run.ended_by:
+            raise Ended(self.run.ended_by)
 
     async def observe(self, call: ToolCall) -> Message:
         """Run one call and record its observation."""

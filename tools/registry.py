@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from agent.run import Run
 
 Effect = Literal["read", "write", "shell", "net", "mcp"]
-BUILT_IN = ("files", "shell", "web", "arxiv", "beads")
+BUILT_IN = ("files", "shell", "web", "arxiv", "beads", "todo", "notes", "delegate")
 
 
 @dataclass(frozen=True, slots=True)

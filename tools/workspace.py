@@ -127,10 +127,15 @@ class Workspace:
         except UnicodeDecodeError as error:
             raise ToolError(f"{path} is not UTF-8 text: byte {error.start} does not fit") from None
 
-    def write_text(self, path: str, text: str) -> None:
+    def write_text(self, path: str, text: str, *, own: bool = False) -> None:
         """Write a file as a whole or not at all, and make the folders that it needs.
 
         The text goes into a new file beside it, which then takes its name; an existing file's mode is kept.
+
+        Args:
+            path: relative to the root.
+            text: all of it.
+            own: the agent itself keeps the file, so it may lie in a protected folder; never for a model's path.
 
         Raises:
             ToolError: as `resolve` does, or the system refused (a full disk, a read-only folder); then what was
@@ -140,10 +145,10 @@ class Workspace:
             data = text.encode("utf-8")
         except UnicodeEncodeError:
             raise ToolError(f"{path} was not written: the text holds half a character (a lone surrogate)") from None
-        self.write_bytes(path, data)
+        self.write_bytes(path, data, own=own)
 
     def write_bytes(self, path: str, data: bytes, *, own: bool = False) -> None:
-        """The same for bytes. `own`: the agent itself keeps the file, so it may lie in a protected folder."""
+        """The same for bytes."""
         base, parts = self._locate(path, write=True, own=own)
         with _told(path):
             if not parts:

@@ -8,6 +8,7 @@ import os
 import re
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -161,6 +162,8 @@ def settings_for(root: Path, options: argparse.Namespace) -> tuple[config.Settin
     """The settings for a workspace, whether its project files are trusted, and what a person should know of that."""
     steps = getattr(options, "max_steps", None)
     flags: dict[str, Any] = {} if steps is None else {"budget.steps": steps}
+    if getattr(options, "phases", False):
+        flags["work.phases"] = True
     user_settings, _ = config.load(Path(os.devnull), trusted=False)
     trusted = trust.is_trusted(root, config.data_dir(user_settings))
     settings, notices = config.load(root, trusted=trusted, flags=flags)
@@ -232,7 +235,7 @@ async def work_freely(job: Job, target: str = "", earlier: Sequence[Message] = (
 
     What the model could not do (not what cost too much) `models.strong` tries anew, in a run of its own.
     """
-    from agent import selection
+    from agent import notes, phases, selection
     from agent.loop import Loop
     from agent.run import Run
     from skills import registry as skills
@@ -245,12 +248,19 @@ async def work_freely(job: Job, target: str = "", earlier: Sequence[Message] = (
     if session.mcp:
         found = await session.mcp.tools()
         known |= {name: tool for name, tool in found.items() if name not in session.settings.tools.disabled}
-    offered = selection.choose(skills.allowed_tools(job.skills, known), task, session.settings.mcp.shown)
+    work = session.settings.work
+    allowed = selection.choose(skills.allowed_tools(job.skills, known), task, session.settings.mcp.shown)
+    offered = phases.offered(allowed, work)
     names = [skill.name for skill in job.skills]
-    instructions = skills.instructions(job.skills, session.skills)
+    about_skills = skills.instructions(job.skills, session.skills)
 
     async def attempt(route: Route) -> tuple[Trajectory, str, bool]:
         schemas = [tool.schema for tool in offered.values()]
+        instructions = "\n\n".join(filter(None, [about_skills, await notes.shown(session, route.model)]))
+        if work.phases:
+            return await phases.work(
+                replace(job, route=route), task, allowed | phases.own(known), instructions, earlier
+            )
         async with Run(session, job.typed, route, skills=names, tools=schemas) as run:
             loop = Loop(run, route.model, offered, instructions)
             return run.trajectory, await loop.answer(task, earlier), loop.gave_up
