@@ -79,7 +79,7 @@ class Taint:
 
 
 def _is_ours(failure: str, arguments: Json) -> bool:
-    """Whether the sentence of a failed fetch holds no address but the one asked for: a server may have chosen others."""
+    """Whether the sentence of a failed fetch names no address but the one asked for: a server may choose others."""
     return "://" not in failure.replace(str(arguments.get("url")), "")
 
 
