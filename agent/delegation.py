@@ -90,6 +90,7 @@ def _plan(parent: Run, task: SubTask) -> tuple[Route, dict[str, Tool]]:
     chosen = task.model or settings.work.delegate_model or parent.trajectory.model
     route = router.route(settings, flag=chosen)
     tools = phases.offered(parent.offered, settings.work, parent.depth + 1)
+    tools.pop("find_tools", None)  # it adds to the parent's offer: what it found there, a sub-agent has
     if unknown := [name for name in task.tools if name not in tools]:
         raise ToolError(f"a sub-agent cannot have the tool {unknown[0]!r}", f"There are: {', '.join(tools) or 'none'}.")
     offered = {name: tools[name] for name in task.tools} or tools

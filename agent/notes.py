@@ -64,7 +64,7 @@ async def write(session: Session, model: str, text: str) -> int:
 
     def replace() -> None:
         with trust.kept(session.workspace.root, session.data_dir, NAME, clean.encode()):
-            session.workspace.write_text(PATH, clean, protected=True)
+            session.workspace.write_text(PATH, clean, own=True)
 
     await asyncio.to_thread(replace)
     return count

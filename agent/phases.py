@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from agent import config, router
+from agent import config, router, selection
 from agent.errors import UsageError
 from agent.loop import Loop
 from agent.messages import Message, Route, Trajectory
@@ -153,6 +153,7 @@ class Phases:
         """Do one phase. Returns its run as it ended, and whether its model gave up."""
         session, todos = self.job.session, self.todos
         tools = offered_in(name, self.tools, session.settings.work)
+        tools = selection.choose(tools, self.brief(), session.settings.mcp.shown)
         route = self.route(name)
         todos.phase = name
         part = Run(

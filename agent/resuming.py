@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 from agent.errors import ToolError, UsageError
 from agent.messages import Message, ToolCall, Trajectory
+from agent.session import Session
 from agent.todos import Todos
 
 UNKNOWN = "The run was interrupted here: nobody knows whether this was done."
@@ -72,6 +73,26 @@ def conversation(run: Trajectory) -> tuple[Message, ...]:
             if call.id not in seen:
                 told.append(Message("tool", UNKNOWN, tool_call_id=call.id, name=call.name, is_error=True))
     return tuple(told)
+
+
+def read_again(runs: Iterable[Trajectory], session: Session) -> None:
+    """What these runs read from outside counts as read by the one that goes on with them: see agent/taint.py.
+
+    A tool that is not known here, as those of MCP servers are not yet, counts as one from outside.
+    """
+    from skills.registry import READER
+
+    taint, workspace = session.consent.taint, session.workspace
+    for run in runs:
+        for _, calls, observed in _turns(run.messages):
+            arguments = {call.id: call.arguments for call in calls}
+            for message in observed:
+                tool = session.tools.get(message.name)
+                if tool is not None:
+                    given = arguments.get(message.tool_call_id, {})
+                    taint.take(tool, given, message.content, workspace, run.started, failed=message.is_error)
+                elif not message.is_error and message.name != READER:
+                    taint.expose(message.name, run.started)
 
 
 def todos_of(runs: Iterable[Trajectory]) -> Todos:

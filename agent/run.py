@@ -79,7 +79,7 @@ class Run:
             model=route.model,
             tools=list(tools),
             route=route,
-            labels=dict(labels or {}),
+            labels=({"source": session.source} if session.source else {}) | dict(labels or {}),
             started=time.time(),
             workspace=str(session.workspace.root),
             messages=[],
@@ -172,6 +172,11 @@ class Run:
             cost=usage.cost,
             raised=raised,
         )
+
+    def offer(self, tools: Sequence[Json]) -> None:
+        """Put on record that the model is offered these tools from now on, by their schemas."""
+        self.trajectory.tools = list(tools)
+        self.session.store.offer_tools(self.id, self.trajectory.tools)
 
     async def add(self, message: Message, detail: Detail | None = None) -> None:
         """Append a message and return when it is committed."""

@@ -85,7 +85,7 @@ async def write_file(context: ToolContext, path: PathName, content: str) -> str:
     if there.is_file():
         _check_rewrite(context, path, there.stat().st_size)
     question = f"overwrite {path} with {size}" if exists else f"write the new file {path}, {size}"
-    await context.consent.require("write", question)
+    await context.consent.require("write", question, path=path)
     await asyncio.to_thread(context.workspace.write_text, path, content)
     return f"{'Overwrote' if exists else 'Wrote'} {path}: {size}."
 
@@ -101,7 +101,8 @@ async def edit_file(context: ToolContext, path: PathName, old: str, new: str) ->
     """
     context.workspace.resolve(path, write=True)
     _, line = await asyncio.to_thread(_edited, context.workspace, path, old, new)
-    await context.consent.require("write", f"edit {path} at line {line}: {_brief(old)} becomes {_brief(new)}")
+    question = f"edit {path} at line {line}: {_brief(old)} becomes {_brief(new)}"
+    await context.consent.require("write", question, path=path)
     # A person may have taken a while to answer: the edit is made on what the file holds now.
     text, line = await asyncio.to_thread(_edited, context.workspace, path, old, new)
     await asyncio.to_thread(context.workspace.write_text, path, text)

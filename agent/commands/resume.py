@@ -31,12 +31,13 @@ async def resume(options: argparse.Namespace) -> int:
     """Go on with the run. Returns the exit code; raises ApprenticeError for whatever a person should be told."""
     from agent import terminal
     from agent.commands import task
-    from agent.resuming import read_back
+    from agent.resuming import read_again, read_back
 
     with OpenStore() as store:
         run_id = resolve(store, options.id)
         old = store.get(run_id)
-        found = read_back(old, _parts(store, old))
+        parts = _parts(store, old)
+        found = read_back(old, parts)
         summary = next(run for run in store.runs(limit=-1, since=old.started) if run.id == run_id)
     if summary.state == "running":
         raise UsageError(f"run {run_id} is still going on", "Stop it first, with Ctrl-C where it runs.")
@@ -51,6 +52,7 @@ async def resume(options: argparse.Namespace) -> int:
 
     session = await task.open_session(options, emit, ask=task.ask_on_terminal if task.at_terminal() else None)
     try:
+        read_again([old, *parts], session)
         answer = await go_on(session, old, replace(found, in_phases=found.in_phases or options.phases), options.model)
         session.emit(Event("answer", "", {"text": answer}))
     finally:

@@ -21,6 +21,7 @@ from agent.messages import Event, Message, Route, Trajectory
 from agent.session import Session
 
 if TYPE_CHECKING:
+    from agent.mcp.config import Server
     from agent.resuming import Resumed
     from skills.registry import Job, Skill
     from tools.registry import Tool
@@ -74,6 +75,7 @@ async def open_session(
     Raises:
         ApprenticeError: a bad setting, a missing workspace, an unusable trace store.
     """
+    from agent.policy import Rules
     from agent.redact import Redactor
     from agent.traces import TraceStore
     from tools.registry import ToolContext
@@ -82,7 +84,8 @@ async def open_session(
     root = workspace_root(options.workspace)
     settings, trusted, notices = settings_for(root, options)
     data, cache = config.data_dir(settings), config.cache_dir()
-    redactor = Redactor(os.environ)
+    servers, odd = mcp_servers(root, settings)
+    redactor = Redactor({**os.environ, **mcp_secrets(servers)})
     found = known_tools(root, settings, trusted)
     known, problems = known_skills(root, trusted)
     store = TraceStore.open(data / "traces.db", redactor)
@@ -92,12 +95,23 @@ async def open_session(
         allowed=frozenset([*settings.consent.allow, *effects(options.allow)]),
         ask=ask,
         local_only=settings.privacy == "local-only",
+        after_outside=frozenset([*settings.consent.allow_after_outside, *effects(options.allow_after_outside)]),
+        rules=Rules(settings.policy.rules, root),
+        redactor=redactor,
     )
+    workspace.hidden = consent.rules.on_file
     context = ToolContext(workspace, consent, settings, redactor, data / "outputs", cache)
-    for notice in (*notices, *problems, *filter(None, [store.notice])):
+    for notice in (*notices, *problems, *odd, *filter(None, [store.notice])):
         emit(Event("notice", "", {"text": notice}))
     chosen = {name: str(getattr(options, name)) for name in SKILL_OPTIONS if getattr(options, name, None)}
-    return Session(settings, store, emit, consent, workspace, found, context, known, data, options=chosen)
+    session = Session(settings, store, emit, consent, workspace, found, context, known, data, options=chosen)
+    if servers:
+        from agent.mcp.elicitation import Person
+        from agent.mcp.tools import Servers
+
+        person = Person(ask, line_on_terminal if ask else None, consent.turn)
+        session.mcp = Servers(servers, data, person, emit, local_only=consent.local_only)
+    return session
 
 
 SKILL_OPTIONS = ("format", "overwrite", "explain", "framework", "column", "grounding", "best_of")
@@ -112,11 +126,31 @@ def known_skills(root: Path, trusted: bool) -> tuple[dict[str, Skill], list[str]
 
 
 def known_tools(root: Path, settings: config.Settings, trusted: bool) -> dict[str, Tool]:
-    """The built-in tools, the user's, and the project's if its folder is trusted, less the disabled ones."""
+    """The built-in tools, the user's, and the project's if its folder is trusted, less those disabled or of no use."""
+    from agent.beads.bead import are_used
     from tools import registry
 
     project = [root / config.PROJECT_FOLDER / "tools"] if trusted else []
-    return registry.load([config.config_dir() / "tools", *project], settings.tools.disabled)
+    without = () if are_used(root, settings) else ("beads",)
+    return registry.load([config.config_dir() / "tools", *project], settings.tools.disabled, without)
+
+
+def mcp_servers(root: Path, settings: config.Settings) -> tuple[dict[str, Server], list[str]]:
+    """The MCP servers of the settings and of the folder's .mcp.json, and what is wrong with any."""
+    if not settings.mcp.servers and not os.path.lexists(root / ".mcp.json"):
+        return {}, []
+    from agent.mcp import config as mcp_config
+
+    return mcp_config.servers(settings, root)
+
+
+def mcp_secrets(servers: dict[str, Server]) -> dict[str, str]:
+    """What the servers' definitions hold that must not be on record."""
+    if not servers:
+        return {}
+    from agent.mcp import config as mcp_config
+
+    return mcp_config.secrets(servers)
 
 
 def workspace_root(folder: Path) -> Path:
@@ -144,7 +178,7 @@ def effects(given: Sequence[str]) -> list[str]:
     """The effects given as --allow. Raises UsageError for one that does not exist."""
     for effect in given:
         if not re.fullmatch(config.EFFECT, effect):
-            raise UsageError(f"--allow {effect} is not an effect", "There are: shell, net:HOST.")
+            raise UsageError(f"--allow {effect} is not an effect", "There are: shell, net:HOST, mcp:SERVER.")
     return list(given)
 
 
@@ -162,7 +196,12 @@ async def do(
     """
     from skills import registry as skills
 
+    if by_person and session.mcp and (prompt := await session.mcp.prompt(words)) != words:
+        words, by_person = prompt, False  # the rest is the server's text: no skill and no `save to` is looked for
     activations, task = skills.activate(words, session.skills) if by_person else ([], words)
+    if by_person:
+        session.consent.begin(words)
+        session.placeholders.said(words)
     for activation in activations:
         session.emit(Event("skill", "", {"name": activation.skill.name, "reason": activation.reason}))
     active = tuple(activation.skill for activation in activations)
@@ -193,7 +232,9 @@ def _as_context(said: str) -> list[Message]:
     )
 
 
-async def work_freely(job: Job, target: str, earlier: Sequence[Message], resumed: Resumed | None = None) -> str:
+async def work_freely(
+    job: Job, target: str = "", earlier: Sequence[Message] = (), resumed: Resumed | None = None
+) -> str:
     """The ReAct loop on one task, or several in phases, with the bodies of the active skills as instructions.
 
     What the model could not do (not what cost too much) `models.strong` tries anew, in a run of its own.
@@ -204,7 +245,7 @@ async def work_freely(job: Job, target: str, earlier: Sequence[Message], resumed
         earlier: the conversation so far.
         resumed: the interrupted run that this one goes on with.
     """
-    from agent import notes, phases
+    from agent import notes, phases, selection
     from agent.loop import Loop
     from agent.run import Run
     from skills import registry as skills
@@ -214,14 +255,19 @@ async def work_freely(job: Job, target: str, earlier: Sequence[Message], resumed
     task = job.task + (f"\n\nStandard input:\n{session.stdin}" if session.stdin is not None else "")
     reader = skills.reader(session.skills)
     known = session.tools | ({} if reader.name in session.settings.tools.disabled else {reader.name: reader})
-    allowed, work = skills.allowed_tools(job.skills, known), session.settings.work
-    offered = phases.offered(allowed, work)
-    names, schemas = [skill.name for skill in job.skills], [tool.schema for tool in offered.values()]
+    if session.mcp:
+        found = await session.mcp.tools()
+        known |= {name: tool for name, tool in found.items() if name not in session.settings.tools.disabled}
+    work = session.settings.work
+    allowed = skills.allowed_tools(job.skills, known)
+    offered = selection.choose(phases.offered(allowed, work), task, session.settings.mcp.shown)
+    names = [skill.name for skill in job.skills]
     about_skills = skills.instructions(job.skills, session.skills)
 
     in_phases = resumed.in_phases if resumed else work.phases
 
     async def attempt(route: Route) -> tuple[Trajectory, str, bool]:
+        schemas = [tool.schema for tool in offered.values()]
         todos, labels = (copy.deepcopy(resumed.todos), {"resumes": resumed.id}) if resumed else (None, {})
         instructions = "\n\n".join(filter(None, [about_skills, await notes.shown(session, route.model)]))
         if in_phases:
@@ -276,9 +322,14 @@ def at_terminal() -> bool:
 
 async def ask_on_terminal(question: str) -> bool:
     """Ask a yes-or-no question on the terminal; anything but y or yes is no."""
+    return (await line_on_terminal(f"{question} [y/N]")).strip().lower() in ("y", "yes")
+
+
+async def line_on_terminal(question: str) -> str:
+    """Ask a question on the terminal; the line that the person types."""
     from agent.terminal import clean
 
-    sys.stderr.write(f"{clean(question)} [y/N] ")
+    sys.stderr.write(f"{clean(question)} ")
     sys.stderr.flush()
     loop = asyncio.get_running_loop()
     line: asyncio.Future[str] = loop.create_future()
@@ -289,7 +340,7 @@ async def ask_on_terminal(question: str) -> bool:
 
     loop.add_reader(sys.stdin.fileno(), read)
     try:
-        return (await line).strip().lower() in ("y", "yes")
+        return await line
     except asyncio.CancelledError:
         sys.stderr.write("\n")  # what comes next must not stand behind the question
         raise

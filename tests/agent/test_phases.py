@@ -295,3 +295,31 @@ def test_phases_are_switched_on_by_a_flag(workspace: Any) -> None:
     assert "usage    0+0 tokens, 0.00 s, its parts " in shown
     assert "· success: 2 todos planned, 2 open ·" in shown
     assert "(part of" not in shown
+
+
+def serving_tools(made: Any, *names: str) -> None:
+    """MCP tools as a server's would be: two of them, with one place in the offer."""
+    parameters = made.session.tools["todo_list"].parameters
+
+    async def answer(context: Any) -> str:
+        return "served"
+
+    for name in names:
+        made.session.tools[name] = tools_registry.Tool(
+            name, f"Does {name}.", parameters, answer, "mcp", False, "test", outside=True
+        )
+
+
+@pytest.mark.parametrize("in_phases", [True, False])
+def test_a_tool_that_was_searched_for_can_be_called(bench: Make, in_phases: bool) -> None:
+    found = [calling("find_tools", query="weather"), calling("srv__weather")]
+    replies = [PLAN, *found, WROTE, CHECKED, END] if in_phases else [*found, {"content": "served"}]
+    made = bench(replies, settings=with_work(phases=in_phases) | {"mcp": {"shown": 1}})
+    serving_tools(made, "srv__file", "srv__weather")
+    _, job, parts = work(made)
+    run = parts[1] if in_phases else job
+    served = [message for message in run.messages if message.name == "srv__weather"]
+    assert [(message.content, message.is_error) for message in served] == [("served", False)]
+    assert "srv__weather" not in offered(made.model.requests[1 if in_phases else 0])
+    if in_phases:
+        assert {name for name in offered(made.model.requests[0]) if "__" in name or name == "find_tools"} == set()
