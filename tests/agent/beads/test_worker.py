@@ -77,6 +77,7 @@ def test_the_task_is_the_beads_text_and_the_notes_of_what_came_before(bench: Ben
     )
     offered = {tool["function"]["name"] for tool in desk.model.requests[0].tools}
     assert ("bead_create" in offered, "bead_claim" in offered, "bead_close" in offered) == (True, False, False)
+    assert offered & {"next_phase_todos", "job_complete", "delegate"} == set(), "these would end a bead undone"
     assert worker.INSTRUCTIONS in desk.model.requests[0].messages[0].content
 
 
