@@ -130,11 +130,21 @@ def choose(tools: Mapping[str, Tool], task: str, shown: int) -> dict[str, Tool]:
     if len(many) <= shown:
         return dict(tools)
     index = Index(many)
-    chosen = set(index.best(task, shown))
+    chosen = set(list(dict.fromkeys([*index.best(task, shown), *_in_turn(many)]))[:shown])
     offer = {name: tool for name, tool in tools.items() if name not in many or name in chosen}
     finder = find_tools(many, index, offer)
     offer[finder.name] = finder
     return offer
+
+
+def _in_turn(tools: Mapping[str, Tool]) -> list[str]:
+    """The tools' names, one of each server after the other: they fill the places that no word decided."""
+    turns: Counter[str] = Counter()
+    order: list[tuple[int, str]] = []
+    for name, tool in tools.items():
+        order.append((turns[tool.origin], name))
+        turns[tool.origin] += 1
+    return [name for _, name in sorted(order, key=lambda one: one[0])]
 
 
 def find_tools(many: Mapping[str, Tool], index: Index, offer: dict[str, Tool]) -> Tool:

@@ -95,12 +95,12 @@ class McpHttpServer:
         elif self.sign_in and request.headers.get("authorization") != f"Bearer {self.token}":
             reply(request, 401, headers={"www-authenticate": "Bearer"})
         else:
-            self.headers.append(dict(request.headers.items()))
+            self.headers.append({name.lower(): value for name, value in request.headers.items()})
             self._speak(request, json.loads(body))
 
     def _speak(self, request: BaseHTTPRequestHandler, message: Json) -> None:
         identity, method = message.get("id"), message["method"]
-        if self.forgotten and request.headers.get("mcp-session-id"):
+        if identity is not None and self.forgotten and request.headers.get("mcp-session-id"):
             self.forgotten = False
             reply(request, 404)
         elif identity is None:
