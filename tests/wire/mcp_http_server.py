@@ -20,9 +20,10 @@ class McpHttpServer:
 
     Args:
         sign_in: requests without a token that it granted are refused.
+        port: where; 0 takes any that is free.
     """
 
-    def __init__(self, *, sign_in: bool = False) -> None:
+    def __init__(self, *, sign_in: bool = False, port: int = 0) -> None:
         self.sign_in = sign_in
         self.sessions = 0
         self.forgotten = False
@@ -51,8 +52,10 @@ class McpHttpServer:
                 body = self.rfile.read(int(self.headers.get("content-length", 0)))
                 server.post(self, body)
 
-        self._http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.base = f"http://127.0.0.1:{self._http.server_address[1]}"
+        self._http = ThreadingHTTPServer(("127.0.0.1", port), Handler)
+        self._http.daemon_threads = True
+        self.port = self._http.server_address[1]
+        self.base = f"http://127.0.0.1:{self.port}"
         self.url = f"{self.base}/mcp"
         self._thread = threading.Thread(target=self._http.serve_forever, args=(0.02,), daemon=True)
 

@@ -112,6 +112,25 @@ def test_a_session_that_the_server_forgot_is_told_once_and_the_next_call_begins_
     assert server.sessions == 2
 
 
+def test_a_server_that_is_gone_is_told_and_found_again_when_it_is_back(tmp_path: Path) -> None:
+    async def work() -> str:
+        with McpHttpServer() as first:
+            one = Server("web", McpServer(url=first.url), tmp_path)
+            servers = Servers({"web": one}, tmp_path / "data", Person(), lambda event: None)
+            live = await servers.connection(one)
+        try:
+            with pytest.raises(ToolError, match="the MCP server web failed"):
+                await servers.call(live, "echo", {"text": "hi"}, "echo")
+            with pytest.raises(ToolError, match="nothing answers at its address"):
+                await servers.connection(one)
+            with McpHttpServer(port=first.port):
+                return await servers.call(await servers.connection(one), "echo", {"text": "hi"}, "echo")
+        finally:
+            await servers.close()
+
+    assert asyncio.run(work()) == "echo hi"
+
+
 def test_a_person_signs_in_once_in_their_browser_and_the_token_is_theirs_alone(
     server: McpHttpServer, tmp_path: Path, browser: Browser
 ) -> None:
