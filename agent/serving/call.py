@@ -21,6 +21,7 @@ from pydantic import BaseModel, ValidationError
 
 from agent.errors import ApprenticeError, InputError
 from agent.messages import Event, Json
+from agent.redact import Redactor
 from agent.session import Session
 
 RUNS = "apprentice://runs/"
@@ -96,14 +97,14 @@ async def on_record(
         events.put_nowait(event)
 
     call.session = replace(service.session, emit=emit, source=_caller(request))
-    telling = asyncio.create_task(_tell(request, events, thoughts))
+    telling = asyncio.create_task(_tell(request, events, service.session.tool_context.redactor, thoughts))
     working = asyncio.create_task(work(call))
     service.working.add(working)
     working.add_done_callback(service.working.discard)
     try:
         return await _to_its_end(working)
     except ApprenticeError as error:
-        raise ToolError(error.in_one_line) from None
+        raise ToolError(service.session.tool_context.redactor.redact(error.in_one_line)) from None
     finally:
         events.put_nowait(None)
         await _to_its_end(telling)
@@ -159,14 +160,14 @@ def _caller(request: Request) -> str:
     return f"mcp:{re.sub(r'[^a-zA-Z0-9.@/-]+', '_', name)[:60]}"
 
 
-async def _tell(request: Request, events: asyncio.Queue[Event | None], thoughts: bool) -> None:
+async def _tell(request: Request, events: asyncio.Queue[Event | None], redactor: Redactor, thoughts: bool) -> None:
     """Send what a person would see on the screen, a line at a time; pieces of streamed text are no news."""
     number = 0
     while (event := await events.get()) is not None:
         if line := event.data["text"].strip() if thoughts and event.kind == "thought" else _line(event):
             number += 1
             with contextlib.suppress(anyio.BrokenResourceError, anyio.ClosedResourceError):  # the client went away
-                await request.report_progress(number, message=line)
+                await request.report_progress(number, message=redactor.redact(line))
 
 
 def _line(event: Event) -> str:

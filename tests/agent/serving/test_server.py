@@ -245,13 +245,24 @@ def test_arguments_are_checked_as_the_loop_checks_them(bench: Make) -> None:
     assert "Its arguments are: path, start, end." in said(call(bench([]), "read_file", file="notes.txt"))
 
 
-def test_secrets_do_not_leave_with_a_result(bench: Make) -> None:
-    made = bench([])
-    key = "sk-ant-api03-" + "aB3" * 31
-    made.session.workspace.write_text("notes.txt", f"the key is {key}\n")
-    text = said(call(made, "read_file", path="notes.txt"))
-    assert key not in text
-    assert "the key is " in text
+KEY = "sk-ant-api03-" + "aB3" * 31
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments", "replies"),
+    [
+        ("read_file", {"path": "notes.txt"}, []),
+        ("summarize", {"path": "notes.txt"}, [{"content": f"the key is {KEY}"}]),
+        ("summarize", {"path": "notes.txt"}, [{"error": f"the key is {KEY} and no good"}]),
+    ],
+    ids=["a file", "an answer", "an error"],
+)
+def test_secrets_do_not_leave_with_a_result(bench: Make, name: str, arguments: Json, replies: list[Json]) -> None:
+    made = bench(replies)
+    made.session.workspace.write_text("notes.txt", f"the key is {KEY}\n")
+    result = call(made, name, **arguments)
+    assert KEY not in result.model_dump_json()
+    assert "the key is " in said(result)
 
 
 def test_progress_tells_what_a_person_would_see(bench: Make) -> None:

@@ -20,10 +20,12 @@ import httpx
 import pytest
 from mcp import Client, StdioServerParameters
 
+from agent.redact import Redactor
 from agent.serving import server, transport
 from agent.serving.call import Service
+from agent.traces import TraceStore
 from tests.in_process import typed
-from tests.program import ABSTRACTS, AGENT, annotation, calling, hear_interrupts, record, refused, script
+from tests.program import ABSTRACTS, AGENT, annotation, calling, data_folder, hear_interrupts, record, refused, script
 
 ABSTRACT = ABSTRACTS[0]["abstract"]
 RIVERS = "We measured 12 rivers for 3 years. Salt rose by 4% where roads were near. We did not study lakes. "
@@ -161,6 +163,28 @@ def test_clients_list_and_call_over_http_one_after_the_other_and_at_once(workspa
             return list(await asyncio.gather(one(), one(), one()))
 
         assert ["hello" in result.content[0].text for result in asyncio.run(three())] == [True] * 3
+
+
+def test_a_call_cancelled_over_http_ends_its_run_and_the_server_goes_on(workspace: Path) -> None:
+    model = script(
+        workspace, [{"content": "One.", "delay": 60}, {"content": "Two.", "delay": 60}, {"content": "Three."}]
+    )
+
+    async def go(url: str) -> Any:
+        for mode in ("auto", "legacy"):
+            async with Client(url, mode=mode) as client:
+                with anyio.move_on_after(0.7):
+                    await client.call_tool("summarize", {"text": "A text."})
+                    raise AssertionError("it was not cancelled")
+        async with Client(url) as client:
+            return await client.call_tool("summarize", {"text": "A text."})
+
+    with over_http(workspace, model) as (url, _):
+        assert asyncio.run(go(url)).structured_content["answer"] == "Three."
+    store = TraceStore.open(data_folder() / "traces.db", Redactor({}))
+    ends = [run.outcome for run in store.runs()]
+    store.close()
+    assert ends == ["success", "unknown", "unknown"]
 
 
 @contextlib.contextmanager
