@@ -12,16 +12,24 @@ import os
 import stat
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, Literal, Self, get_args
 
 import platformdirs
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
 
 from agent.errors import ConfigError
 
 PROJECT_FOLDER = ".apprentice"
-EFFECT = r"^(?:shell|net:[\w.-]+)$"
+EFFECT = r"^(?:shell|net:[\w.-]+|mcp:[\w-]+)$"
 """The effects that can be allowed in advance; consent for a host holds for all its ports."""
+MCP_NAME = r"^[A-Za-z0-9][A-Za-z0-9_-]{0,31}$"
+"""The names that an MCP server can have: they begin its tools' names."""
+SMALLER = (
+    "budget.",
+    *(f"tools.{name}" for name in ("output_limit", "fetch_limit", "fetch_timeout", "shell_timeout", "rewrite_limit")),
+    *(f"work.{name}" for name in ("notes_tokens", "depth", "share", "parallel")),
+)
+"""Settings that an untrusted project may make smaller."""
 Protocol = Literal["auto", "native", "json", "text"]
 Grounding = Literal["none", "numbers", "words"]
 BestBy = Literal["agreement", "likelihood"]
@@ -86,13 +94,47 @@ class Tools(Section):
     """Bytes of one fetched page."""
     fetch_timeout: float = Field(default=20, gt=0)
     """Seconds of one fetch, redirects included."""
+    rewrite_limit: int = Field(default=4000, ge=0)
+    """Bytes of the largest existing file that write_file replaces whole; --overwrite lifts it."""
     arxiv_url: str = "https://export.arxiv.org/api/query"
     """Where the tool arxiv asks."""
 
 
 class Consent(Section):
     allow: list[Annotated[str, StringConstraints(pattern=EFFECT)]] = []
-    """Effects that are not asked about: shell, net:HOST. (Writing in the workspace: --yes.)"""
+    """Effects that are not asked about: shell, net:HOST, mcp:SERVER. (Writing in the workspace: --yes.)"""
+    allow_after_outside: list[Annotated[str, StringConstraints(pattern=EFFECT)]] = []
+    """The same, and also once a run has read content from outside the workspace (pages, MCP answers)."""
+
+
+class Rule(Section):
+    action: Literal["allow", "ask", "deny"]
+    """Deny beats ask beats allow."""
+    tool: str = ""
+    """A tool's name; * stands for any characters."""
+    path: str = ""
+    """A path from the workspace; ** passes slashes. Without a slash: a name in any folder."""
+    host: str = ""
+    """A host's name; * stands for any characters."""
+    command: str = ""
+    """A shell command; * stands for any characters."""
+    after_outside: bool = False
+    """Whether an allow also holds once content from outside the workspace was read."""
+
+    @model_validator(mode="after")
+    def _names_something(self) -> Rule:
+        if not (self.tool or self.path or self.host or self.command):
+            raise ValueError("a rule names a tool, path, host or command")
+        if self.after_outside and self.action != "allow":
+            raise ValueError("after_outside is for rules that allow")
+        return self
+
+
+class Policy(Section):
+    rules: list[Rule] = []
+    """What is allowed, asked about or denied, by tool, path, host and command. A project's rules only deny or ask."""
+    personal: Literal["redact", "keep"] = "redact"
+    """E-mail addresses, phone, card and account numbers in prompts of models that are not local: replaced, or kept."""
 
 
 class Annotate(Section):
@@ -126,6 +168,88 @@ class Improve(Section):
     """New good or corrected runs after which `improve` starts by itself in the background. 0: never."""
 
 
+class McpServer(Section):
+    """One MCP server. Texts may say `${VAR}` or `${VAR:-default}`: secrets stay in the environment."""
+
+    command: str = ""
+    """The program of a stdio server."""
+    args: list[str] = []
+    """Its arguments."""
+    env: dict[str, str] = {}
+    """Variables beside the few harmless ones that it inherits."""
+    cwd: str = ""
+    """The folder that it runs in. Empty: the workspace."""
+    url: str = ""
+    """The address of a streamable HTTP server, instead of a command."""
+    headers: dict[str, str] = {}
+    """Sent with every request to the URL."""
+    client_id: str = ""
+    """The OAuth client that was registered beforehand with the server's authority. Empty: one is registered."""
+    client_secret: str = ""
+    """Its secret, if it has one."""
+    client_metadata_url: str = ""
+    """An https address that describes this client, for authorities that take it as the client's id."""
+    legacy: bool = False
+    """Begin with the older handshake: for servers that stay silent when asked for the newer one."""
+    timeout: float = Field(default=60, gt=0)
+    """Seconds that a request may take; progress that the server reports begins them anew."""
+    connect_timeout: float = Field(default=10, gt=0)
+    """Seconds until the server is ready."""
+
+    @model_validator(mode="after")
+    def _one_way(self) -> Self:
+        if bool(self.command) == bool(self.url):
+            raise ValueError("a server has either a command or a url")
+        return self
+
+
+class Mcp(Section):
+    shown: int = Field(default=12, ge=1)
+    """MCP tools that the model sees at once: with more, those that fit the task, and find_tools finds the others."""
+    servers: dict[Annotated[str, StringConstraints(pattern=MCP_NAME)], McpServer] = {}
+    """MCP servers by name: [mcp.servers.NAME] with command, args, env, cwd, or url, headers."""
+
+
+class Beads(Section):
+    enabled: bool = False
+    """Offer the bead tools also where the workspace has no .beads folder yet."""
+    bd: bool = True
+    """Go through bd where it is installed. false: read and write .beads/issues.jsonl directly."""
+    attempts: int = Field(default=3, ge=1)
+    """How often `apprentice work` begins a bead before it marks it as blocked."""
+    poll: float = Field(default=1.0, gt=0)
+    """Seconds after which a worker that waits for others looks again."""
+    heartbeat: float = Field(default=15, gt=0)
+    """Seconds between the signs of life of a process that holds beads."""
+    stale: float = Field(default=300, gt=0)
+    """Seconds without a sign of life after which a holder on another machine counts as dead."""
+
+
+class Work(Section):
+    phases: bool = False
+    """Whether a task is planned and carried out in turn, with other tools for each (--phases)."""
+    strategic_model: str = ""
+    """The model that plans. Empty: the task's."""
+    tactical_model: str = ""
+    """The model that carries out. Empty: the task's."""
+    todos: bool = False
+    """Whether the model is offered a todo list where there are no phases."""
+    notes: bool = False
+    """Whether the model is offered to keep notes about this folder, .apprentice/NOTES.md."""
+    notes_tokens: int = Field(default=400, ge=0)
+    """The most tokens of these notes. They are shown when a run begins; 0: never."""
+    delegate: bool = False
+    """Whether the model may hand parts of a task to sub-agents."""
+    delegate_model: str = ""
+    """The model of sub-agents. Empty: that of the run which starts them."""
+    depth: int = Field(default=1, ge=0)
+    """How deep sub-agents go. 1: they start none of their own; 0: there are none."""
+    share: float = Field(default=0.5, gt=0, le=1)
+    """The part of what is left of a run's budget that one call of delegate may spend."""
+    parallel: int = Field(default=4, ge=1)
+    """The most sub-agents of one run that work at once."""
+
+
 class Settings(Section):
     privacy: Literal["open", "local-only"] = "open"
     """local-only: no task's text leaves this machine, whatever else is configured."""
@@ -135,9 +259,13 @@ class Settings(Section):
     budget: Budget = Budget()
     tools: Tools = Tools()
     consent: Consent = Consent()
+    policy: Policy = Policy()
     annotate: Annotate = Annotate()
     gate: Gate = Gate()
     improve: Improve = Improve()
+    mcp: Mcp = Mcp()
+    beads: Beads = Beads()
+    work: Work = Work()
 
 
 def config_dir() -> Path:
@@ -176,9 +304,12 @@ def load(workspace: Path, *, trusted: bool, flags: Mapping[str, Any] | None = No
     notices: list[str] = []
     _merge(layers, _read(user_file), str(user_file))
     project = _read(project_file)
-    if project and not trusted:
+    if project:
         check(project, str(project_file))
-        project, notices = _only_narrowing(project, Settings.model_validate(layers), project_file)
+        project, notices = _stricter_policy(project, Settings.model_validate(layers), project_file)
+    if project and not trusted:
+        project, more = _only_narrowing(project, Settings.model_validate(layers), project_file)
+        notices += more
     _merge(layers, project, str(project_file))
     _merge(layers, _environment(os.environ), "the environment")
     _merge(layers, _nest(flags or {}), "the command line")
@@ -219,9 +350,12 @@ def value(settings: Settings, key: str) -> Any:
     """The value of one dotted key. Raises ConfigError with the nearest key if there is none."""
     node: Any = settings
     for part in key.split("."):
-        if not isinstance(node, BaseModel) or part not in type(node).model_fields:
+        if isinstance(node, dict) and part in node:  # a table whose names are the person's own
+            node = node[part]
+        elif isinstance(node, BaseModel) and part in type(node).model_fields:
+            node = getattr(node, part)
+        else:
             raise ConfigError(f"there is no setting {key!r}", _nearest(key))
-        node = getattr(node, part)
     return node
 
 
@@ -318,6 +452,25 @@ def _nest(flat: Mapping[str, Any]) -> dict[str, Any]:
     return nested
 
 
+def _stricter_policy(project: dict[str, Any], user: Settings, path: Path) -> tuple[dict[str, Any], list[str]]:
+    """The project's settings with its policy added to the user's, trusted or not: nothing in it may allow anything."""
+    policy = project.get("policy")
+    if policy is None:
+        return project, []
+    own = Policy.model_validate(policy)
+    added = [rule for rule in own.rules if rule.action != "allow"]
+    notices = (
+        [f"{path}: a policy rule that allows is ignored: only your own file may allow"] if own.rules != added else []
+    )
+    if "personal" in policy and own.personal == "keep" != user.policy.personal:
+        notices.append(f"{path}: policy.personal is ignored: only your own file may keep personal data in prompts")
+    merged = {
+        "rules": [rule.model_dump() for rule in (*user.policy.rules, *added)],
+        "personal": own.personal if own.personal == "redact" and "personal" in policy else user.policy.personal,
+    }
+    return project | {"policy": merged}, notices
+
+
 def _only_narrowing(project: dict[str, Any], current: Settings, path: Path) -> tuple[dict[str, Any], list[str]]:
     """What an untrusted project file may say: stricter privacy, smaller budgets and limits, fewer tools."""
     kept: dict[str, Any] = {}
@@ -335,10 +488,9 @@ def _only_narrowing(project: dict[str, Any], current: Settings, path: Path) -> t
 def _narrows(key: str, entry: Any, current: Settings) -> bool:
     if key == "privacy":
         return bool(entry == "local-only")
-    if key == "tools.disabled":
+    if key == "tools.disabled" or key.startswith("policy."):  # `_stricter_policy` left only what is stricter
         return True
-    smaller = ("budget.", "tools.output_limit", "tools.fetch_limit", "tools.fetch_timeout", "tools.shell_timeout")
-    return key.startswith(smaller) and bool(entry <= value(current, key))
+    return key.startswith(SMALLER) and bool(entry <= value(current, key))
 
 
 def _flatten(nested: dict[str, Any], prefix: str = "") -> list[tuple[str, Any]]:

@@ -8,16 +8,22 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
+import math
 import secrets
 import time
 from collections.abc import Callable, Sequence
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from agent.config import Budget
 from agent.errors import ApprenticeError, ModelCut, StoreError
-from agent.messages import Detail, Event, EventKind, Json, Message, Outcome, Route, Trajectory
+from agent.messages import Detail, Event, EventKind, Json, Message, Outcome, Route, Trajectory, Usage
 from agent.models.base import Delta, Reply
 from agent.session import Session
+from agent.todos import Todos
+
+if TYPE_CHECKING:
+    from tools.registry import Tool
 
 Visible = Callable[[Delta], Delta | None]
 
@@ -33,6 +39,9 @@ class Run:
         tools: schemas of the tools that the model is offered.
         parent_id: the run that this one is a part of.
         messages: what the conversation already holds, oldest first (a REPL's earlier turns).
+        budget: what it may spend; the settings' if it is not a part of another run.
+        depth: how many sub-agents it is away from the run that a person started.
+        todos: the list that it works on; an empty one of its own if none is given.
     """
 
     def __init__(
@@ -45,8 +54,21 @@ class Run:
         tools: Sequence[Json] = (),
         parent_id: str = "",
         messages: Sequence[Message] = (),
+        budget: Budget | None = None,
+        depth: int = 0,
+        todos: Todos | None = None,
     ) -> None:
         self.session = session
+        self.budget = budget or session.settings.budget
+        self.depth = depth
+        self.todos = Todos() if todos is None else todos
+        self.offered: dict[str, Tool] = {}
+        """What the model may call; the loop sets it."""
+        self.ended_by = ""
+        """Why a tool ended the run: the loop stops after that turn. Empty: none did."""
+        self.turns = 0
+        self.parts = Usage()
+        """What runs that are a part of this one used: it is paid from this one's budget."""
         self.trajectory = Trajectory(
             id=secrets.token_hex(6),
             task=task,
@@ -75,6 +97,18 @@ class Run:
     def seconds(self) -> float:
         """Wall time since the run began."""
         return time.perf_counter() - self._started
+
+    @property
+    def spent(self) -> Usage:
+        """What this run and its parts used."""
+        return self.trajectory.usage + self.parts
+
+    def left(self, share: float = 1.0) -> Budget:
+        """This part of what is left of the budget; a budget of 0 or less is spent."""
+        steps = math.ceil((self.budget.steps - self.turns) * share)
+        tokens = int((self.budget.tokens - self.spent.tokens) * share)
+        seconds = (self.budget.seconds - self.seconds) * share
+        return Budget.model_construct(steps=steps, tokens=tokens, seconds=seconds)
 
     def emit(self, kind: EventKind, **data: Any) -> None:
         self.session.emit(Event(kind, self.id, data))
@@ -136,6 +170,11 @@ class Run:
             raised=raised,
         )
 
+    def offer(self, tools: Sequence[Json]) -> None:
+        """Put on record that the model is offered these tools from now on, by their schemas."""
+        self.trajectory.tools = list(tools)
+        self.session.store.offer_tools(self.id, self.trajectory.tools)
+
     async def add(self, message: Message, detail: Detail | None = None) -> None:
         """Append a message and return when it is committed."""
         await self.put(message, detail)
@@ -188,6 +227,7 @@ class Run:
             raise
         if reply is None:
             raise ModelCut(f"{address} ended its reply without saying so")
+        self.turns += 1
         for one in (reply, *reply.others):
             self.trajectory.usage += one.usage
         return reply
@@ -223,7 +263,7 @@ def sampling(request: Json) -> Json:
     kept = {
         key: entry
         for key, entry in request.items()
-        if key in ("temperature", "seed", "max_tokens") and entry is not None
+        if key in ("temperature", "seed", "max_tokens", "todos") and entry is not None
     }
     if request.get("stop"):
         kept["stop"] = list(request["stop"])

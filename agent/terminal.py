@@ -173,6 +173,7 @@ STYLES = {
     "run": "bold",
     "skill": "magenta",
     "action": "cyan",
+    "progress": "dim",
     "observation": "green",
     "step": "dim",
     "notice": "yellow",
@@ -194,6 +195,9 @@ def _line(event: Event) -> str:
             return f"◆ skill {data['name']}: {data['reason']}"
         case "action":
             return f"→ {_short(data['name'] or '?')} {_arguments(data['arguments'])}"
+        case "progress":
+            of = f" of {data['total']:g}" if data["total"] is not None else ""
+            return f"  {_short(data['name'])}: {data['progress']:g}{of} {_short(data['message'])}".rstrip()
         case "observation":
             mark = "✗" if data["is_error"] else "←"
             return f"{mark} {_short(data['name'] or '?')}: {_short(data['content'], 300)} · {data['seconds']:.2f} s"
@@ -238,6 +242,7 @@ def demonstrate() -> None:
         ("thought", {"text": "I read the file first."}),
         ("step", {"number": 1, "seconds": 0.42, "prompt_tokens": 210, "completion_tokens": 34}),
         ("action", {"id": "call_1", "name": "read_file", "arguments": {"path": "notes.txt"}}),
+        ("progress", {"name": "read_file", "progress": 1, "total": 2, "message": "half of it"}),
         ("observation", {"id": "call_1", "name": "read_file", "content": "a\nb", "is_error": False, "seconds": 0.01}),
         ("notice", {"text": "1 old observation was shortened to fit the context"}),
         ("answer", {"text": "notes.txt has **2** lines."}),

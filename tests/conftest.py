@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from agent.commands.task import known_tools
 from agent.config import Settings, cache_dir
 from agent.consent import Consent
 from agent.messages import Event, Json
@@ -102,7 +103,7 @@ def bench(workspace: Path, tmp_path: Path) -> Iterator[Callable[..., Bench]]:
             emit=events.append,
             consent=permission,
             workspace=sandbox,
-            tools=tools_registry.load([], checked.tools.disabled),
+            tools=known_tools(workspace, checked, trusted=False),
             tool_context=context,
             skills=known,
             data_dir=tmp_path / "data",

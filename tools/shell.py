@@ -47,7 +47,7 @@ async def run_shell(context: ToolContext, command: str, timeout: float | None = 
     seconds = timeout if timeout is not None and timeout <= most else most  # so that not-a-number is `most` too
     if not command.strip() or "\0" in command or seconds <= 0:
         raise ToolError("run_shell was given no command that can be run, or no time to run it")
-    await context.consent.require("shell", f"run {command!r} in {context.workspace.root}")
+    await context.consent.require("shell", f"run {command!r} in {context.workspace.root}", command=command)
     output = Output(context, "run_shell")
     try:
         end = await _run(context, command, seconds, output)

@@ -155,7 +155,7 @@ async def chat(options: argparse.Namespace) -> int:
     holder: list[Conversation] = []
 
     def emit(event: Event) -> None:
-        if event.kind == "run" and holder:
+        if event.kind == "run" and holder and not event.data["parent"]:
             holder[0].last_run = event.run_id
         if event.kind == "end" and holder:
             holder[0].ended_well = event.data["outcome"] == "success"

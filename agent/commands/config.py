@@ -58,12 +58,12 @@ async def set_value(options: argparse.Namespace) -> int:
     config.value(config.Settings(), options.key)
     if options.key not in {row[0] for row in config.describe()}:
         raise UsageError(f"{options.key} is a group of settings", "`apprentice config` lists every setting.")
-    changed = _with(_text(target), options.key, options.value)
+    changed = _with(read_text(target), options.key, options.value)
     try:
         config.check(tomllib.loads(changed), str(target))
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(f"{target} would not be valid TOML: {error}", "Correct that file by hand.") from None
-    _replace(target, changed)
+    replace(target, changed)
     print(f"{options.key} = {options.value} in {target}")
     return 0
 
@@ -91,7 +91,7 @@ async def revoke(options: argparse.Namespace) -> int:
     return 0
 
 
-def _text(target: Path) -> str:
+def read_text(target: Path) -> str:
     """What the file holds; nothing if there is none."""
     try:
         return target.read_text(encoding="utf-8")
@@ -124,6 +124,8 @@ def _toml(key: str, value: str) -> str:
     import json
 
     default: Any = config.value(config.Settings(), key)
+    if isinstance(default, dict):
+        raise UsageError(f"{key} is a table", "`apprentice mcp add` adds a server.")
     if isinstance(default, list):
         return json.dumps([part.strip() for part in value.split(",") if part.strip()], ensure_ascii=False)
     if isinstance(default, str):
@@ -134,7 +136,8 @@ def _toml(key: str, value: str) -> str:
         raise UsageError(f"{key} takes a number, not {value!r}") from None
 
 
-def _replace(target: Path, text: str) -> None:
+def replace(target: Path, text: str) -> None:
+    """Write the person's file, whole or not at all. Raises OutputError."""
     temporary = target.with_name(f".{target.name}.{secrets.token_hex(4)}.tmp")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)

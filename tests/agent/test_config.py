@@ -199,6 +199,24 @@ WIDENINGS = [
     '[annotate]\ngrounding = "none"',
     "[annotate]\nbest_of = 8",
     '[annotate]\nbest_by = "likelihood"',
+    "[beads]\nenabled = true",
+    "[beads]\nbd = false",
+    "[beads]\nattempts = 100",
+    "[beads]\npoll = 0.01",
+    "[beads]\nheartbeat = 0.01",
+    "[beads]\nstale = 1",
+    "[tools]\nrewrite_limit = 5000",
+    "[work]\nphases = true",
+    '[work]\nstrategic_model = "openai:gpt-5"',
+    '[work]\ntactical_model = "openai:gpt-5"',
+    "[work]\ntodos = true",
+    "[work]\nnotes = true",
+    "[work]\nnotes_tokens = 401",
+    "[work]\ndelegate = true",
+    '[work]\ndelegate_model = "openai:gpt-5"',
+    "[work]\ndepth = 2",
+    "[work]\nshare = 0.6",
+    "[work]\nparallel = 5",
 ]
 
 
@@ -240,7 +258,8 @@ def test_an_untrusted_project_file_may_narrow(workspace: Path) -> None:
         workspace,
         'privacy = "local-only"\n[budget]\nsteps = "5"\ntokens = 400\nseconds = 10\n'
         '[tools]\ndisabled = ["run_shell"]\noutput_limit = 300\nfetch_limit = 1000\n'
-        "fetch_timeout = 1\nshell_timeout = 2",
+        "fetch_timeout = 1\nshell_timeout = 2\nrewrite_limit = 0\n"
+        "[work]\ndepth = 0\nshare = 0.1\nparallel = 1\nnotes_tokens = 0",
     )
     found, notices = load(workspace, trusted=False)
     assert notices == []
@@ -248,7 +267,8 @@ def test_an_untrusted_project_file_may_narrow(workspace: Path) -> None:
     assert (found.budget.steps, found.budget.tokens, found.budget.seconds) == (5, 400, 10)
     assert found.tools.disabled == ["fetch_url", "run_shell"]
     assert (found.tools.output_limit, found.tools.fetch_limit) == (300, 1000)
-    assert (found.tools.fetch_timeout, found.tools.shell_timeout) == (1, 2)
+    assert (found.tools.fetch_timeout, found.tools.shell_timeout, found.tools.rewrite_limit) == (1, 2, 0)
+    assert (found.work.depth, found.work.share, found.work.parallel, found.work.notes_tokens) == (0, 0.1, 1, 0)
 
 
 def test_narrowing_is_measured_against_what_the_user_set(workspace: Path) -> None:

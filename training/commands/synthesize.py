@@ -28,10 +28,15 @@ def add_actions(actions: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         "A teacher model writes tasks and, apart from them, answers; each is checked by running it. The same command "
         "again goes on where it was stopped."
     )
-    make.add_argument("--skill", choices=SKILLS, required=True, help="what the rows teach")
-    make.add_argument("--teacher", required=True, metavar="ADDRESS", help="the model that writes, e.g. openai:NAME")
+    make.add_argument(
+        "scripted", nargs="?", choices=("acting",), metavar="acting", help="trajectories without a teacher"
+    )
+    make.add_argument("--skill", choices=SKILLS, help="what the rows teach")
+    make.add_argument("--teacher", metavar="ADDRESS", help="the model that writes, e.g. openai:NAME")
     make.add_argument("--count", type=positive, required=True, metavar="N", help="rows that are wanted")
-    make.add_argument("--out", type=Path, required=True, metavar="DIR", help="a folder: rows.jsonl, journal.jsonl")
+    make.add_argument(
+        "--out", type=Path, required=True, metavar="PATH", help="a folder: rows.jsonl, journal.jsonl; acting: a file"
+    )
     make.add_argument("--evolve", default="", metavar="STEPS", help="rewrite each task: harder,rarer,shorter")
     make.add_argument("--exclude", type=Path, action="append", default=[], metavar="FILE", help="evaluation cases")
     make.add_argument("--budget-tokens", type=positive, metavar="N", help="tokens, prompts included, over all calls")
@@ -61,6 +66,10 @@ def add_actions(actions: argparse._SubParsersAction[argparse.ArgumentParser]) ->
 
 async def synthesize(options: argparse.Namespace) -> int:
     """Have a teacher write rows. Exit code 1 if fewer came out than were wanted."""
+    if options.scripted:
+        return await act(options)
+    if not options.skill or not options.teacher:
+        raise UsageError("--skill and --teacher are needed", "Without a teacher: train synthesize acting.")
     from training.commands.progress import progress
     from training.synthesis.asking import open_model
     from training.synthesis.evolve import steps_of
@@ -94,6 +103,22 @@ async def synthesize(options: argparse.Namespace) -> int:
     print(summary)
     print(f"rows: {options.out / 'rows.jsonl'}")
     return 0 if summary.rows >= options.count else 1
+
+
+async def act(options: argparse.Namespace) -> int:
+    """Write a scripted expert's trajectories, and say how many of each kind."""
+    from training.commands.progress import progress
+    from training.rows import as_jsonl
+    from training.synthesis.acting import acting
+    from training.synthesis.journal import write_text
+
+    if options.skill or options.teacher or options.evolve:
+        raise UsageError("acting has no teacher", "Give --count, --seed and --out only.")
+    with progress("trajectories", options.count) as tell:
+        made = await acting(options.count, options.seed, lambda done: tell(done, ""))
+    write_text(options.out, as_jsonl(made.rows))
+    print(f"{len(made.rows)} rows written to {options.out}: {made.told}")
+    return 0
 
 
 def _maker(options: argparse.Namespace, plan: Plan, teacher: Model, settings: Settings) -> Make:
