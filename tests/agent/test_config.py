@@ -189,6 +189,7 @@ WIDENINGS = [
     "[tools]\noutput_limit = 8001",
     "[tools]\nfetch_limit = 2_000_001",
     "[tools]\nfetch_timeout = 21",
+    '[models]\ntoolshim = "openai:theirs"',
     '[annotate]\nframework = "theirs"',
     "[gate]\nrows = 41",
     "[gate]\nmargin = 0.0",
