@@ -15,7 +15,6 @@ import contextlib
 import fcntl
 import json
 import os
-import re
 import socket
 import threading
 import time
@@ -25,15 +24,13 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from agent.beads.bead import FOLDER, Bead
+from agent.beads.bead import FOLDER, NAME, Bead
 from agent.errors import ToolError
 from tools.workspace import Workspace
 
 OURS = f"{FOLDER}/apprentice"
 LOCK_SECONDS = 20.0
 """How long to wait for the lock. It is held for milliseconds, or for one call of bd."""
-NAME = re.compile(r"[A-Za-z0-9][\w.-]{0,119}")
-"""What a bead may be called: its id becomes a file's name, and a word on a command line."""
 
 
 @dataclass(frozen=True, slots=True)

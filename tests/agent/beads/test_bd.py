@@ -5,8 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-import shlex
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -22,7 +20,7 @@ from agent.consent import Consent
 from agent.errors import ConsentDenied, ToolError
 from agent.messages import Json
 from agent.redact import Redactor
-from tests.program import ROOT
+from tests.agent.beads.places import bd_program
 from tools.workspace import Workspace
 
 Open = Callable[..., Beads]
@@ -31,13 +29,7 @@ Open = Callable[..., Beads]
 @pytest.fixture
 def open_bd(workspace: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Open:
     """Opens the beads of the workspace, with bd on the PATH: `open_bd(privacy="local-only")`."""
-    program = tmp_path / "bin" / "bd"
-    program.parent.mkdir()
-    program.write_text(
-        f'#!/bin/sh\nexec {shlex.quote(sys.executable)} -S {shlex.quote(str(ROOT / "tests/wire/bd.py"))} "$@"\n'
-    )
-    program.chmod(0o755)
-    monkeypatch.setenv("PATH", f"{program.parent}:{os.environ['PATH']}")
+    monkeypatch.setenv("PATH", f"{Path(bd_program(tmp_path)).parent}:{os.environ['PATH']}")
     (workspace / ".beads").mkdir()
 
     def opened(consent: Consent | None = None, **settings: Any) -> Beads:
