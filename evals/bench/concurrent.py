@@ -4,6 +4,10 @@
 each with a scripted model that takes `delay` seconds a reply and reads another line of a file at every turn. A step is
 the time between two questions to the same model: its reply, the tool, and the record. Exits 1 if the record is not
 complete, or a limit (5 ms a step at the 95th percentile beside the delay, 2 MiB a run) is not kept.
+
+The runs begin at random moments within one delay: models that answer all at the same instant, step after step, are
+what `--together` measures. Beside the steps it prints how late a bare `asyncio.sleep` wakes in as many tasks on the
+same machine at the same time of day: that is in each step and is not ours.
 """
 
 from __future__ import annotations
@@ -12,6 +16,7 @@ import argparse
 import asyncio
 import gc
 import os
+import random
 import tempfile
 import time
 from collections.abc import AsyncIterator, Sequence
@@ -45,7 +50,7 @@ class Timed(Scripted):
         self.asked: list[float] = []
         self._memory = memory
 
-    async def chat(self, messages: Sequence[Message], **request: Any) -> AsyncIterator[Delta | Reply]:  # type: ignore[override]
+    async def chat(self, messages: Sequence[Message], **request: Any) -> AsyncIterator[Delta | Reply]:
         self.asked.append(time.perf_counter())
         self._memory[0] = max(self._memory[0], resident())
         async for piece in super().chat(messages, **request):
@@ -70,7 +75,7 @@ def resident() -> int:
     return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
-def measure(folder: Path, runs: int, steps: int, delay: float) -> Measured:
+def measure(folder: Path, runs: int, steps: int, delay: float, *, together: bool = False) -> Measured:
     """Do the runs, after a short one that warms up.
 
     Args:
@@ -78,15 +83,18 @@ def measure(folder: Path, runs: int, steps: int, delay: float) -> Measured:
         runs: how many at once.
         steps: calls of each, before its answer.
         delay: seconds that a reply takes.
+        together: all begin at the same instant, not at random moments within one delay.
     """
+    chance = random.Random(0)
+    starts = [0.0 if together else chance.uniform(0, delay) for _ in range(runs)]
     (folder / "notes.txt").write_text("".join(f"line {number}\n" for number in range(1, steps + 1)))
     session = _session(folder, steps)
     memory = [0]
-    asyncio.run(_all(session, [Timed(_replies(2, 0), memory)]))
+    asyncio.run(_all(session, [Timed(_replies(2, 0), memory)], [0.0]))
     gc.collect()
     before = memory[0] = resident()
     models = [Timed(_replies(steps, delay), memory) for _ in range(runs)]
-    ids = asyncio.run(_all(session, models))
+    ids = asyncio.run(_all(session, models, starts))
     times = [later - asked for model in models for asked, later in zip(model.asked, model.asked[1:], strict=False)]
     missing = [sentence for run_id in ids for sentence in _missing(session.store, run_id, steps)]
     missing += session.store.verify()
@@ -118,10 +126,11 @@ def _nobody(event: Event) -> None:
     """Nobody looks on."""
 
 
-async def _all(session: Session, models: Sequence[Timed]) -> list[str]:
-    """Run all of them at once; their ids."""
+async def _all(session: Session, models: Sequence[Timed], starts: Sequence[float]) -> list[str]:
+    """Run all of them at once, each from its own second on; their ids."""
 
     async def one(number: int, model: Timed) -> str:
+        await asyncio.sleep(starts[number])
         address = f"timed-{number}"
         session.models[address] = model
         async with Run(session, "read on", Route(address, "flag", "measured")) as run:
@@ -131,6 +140,20 @@ async def _all(session: Session, models: Sequence[Timed]) -> list[str]:
     ids = await asyncio.gather(*(one(number, model) for number, model in enumerate(models)))
     session.store.flush()
     return ids
+
+
+async def lateness(tasks: int, naps: int, delay: float) -> list[float]:
+    """By how many milliseconds a bare sleep is late, in so many tasks at once."""
+    late: list[float] = []
+
+    async def nap() -> None:
+        for _ in range(naps):
+            began = time.perf_counter()
+            await asyncio.sleep(delay)
+            late.append((time.perf_counter() - began - delay) * 1000)
+
+    await asyncio.gather(*(nap() for _ in range(tasks)))
+    return late
 
 
 def _missing(store: TraceStore, run_id: str, steps: int) -> list[str]:
@@ -148,7 +171,9 @@ def main() -> int:
     parser.add_argument("--runs", type=int, default=32, help="how many at once (default 32)")
     parser.add_argument("--steps", type=int, default=20, help="calls of each run (default 20)")
     parser.add_argument("--delay", type=float, default=0.2, help="seconds that a reply takes (default 0.2)")
+    parser.add_argument("--together", action="store_true", help="all begin at the same instant")
     options = parser.parse_args()
+    late = asyncio.run(lateness(options.runs, 5, options.delay))
     with tempfile.TemporaryDirectory() as folder:
         found = measure(Path(folder), options.runs, options.steps, options.delay)
     print(
@@ -158,6 +183,7 @@ def main() -> int:
         f"a step beside its reply: median {median(found.steps):.2f} ms, 95th percentile {found.p95:.2f} ms, "
         f"worst {max(found.steps):.2f} ms (at most: {LIMIT_MS:g} at the 95th)"
     )
+    print(f"a bare sleep is late by: median {median(late):.2f} ms, 95th percentile {quantiles(late, n=20)[-1]:.2f} ms")
     print(f"memory of a run: {found.memory:.2f} MiB (at most: {LIMIT_MIB:g})")
     print(f"not on record: {len(found.missing)}")
     for sentence in found.missing[:10]:
