@@ -125,9 +125,10 @@ class Bd:
             if bead.done:
                 raise ToolError(f"{bead_id} is closed already")
             self.claims.refuse_others(bead, actor)
+            holder = bead.assignee or actor  # bd takes it from nobody else
             if note:
-                await self._bd("update", bead_id, f"--append-notes={note}", actor=actor)
-            await self._bd("close", bead_id, f"--reason={reason}", actor=actor)
+                await self._bd("update", bead_id, f"--append-notes={note}", actor=holder)
+            await self._bd("close", bead_id, f"--reason={reason}", actor=holder)
             self.claims.forget(bead_id)
             return await self.show(bead_id)
 

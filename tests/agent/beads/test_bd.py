@@ -15,6 +15,7 @@ import pytest
 from agent.beads import bd
 from agent.beads.backend import Beads, Draft, open_beads
 from agent.beads.bd import Bd
+from agent.beads.claims import start_of
 from agent.config import Settings
 from agent.consent import Consent
 from agent.errors import ConsentDenied, ToolError
@@ -79,6 +80,7 @@ def test_a_claim_is_refused_while_its_holder_lives_and_given_anew_when_it_is_dea
     path = workspace / ".beads/apprentice" / f"{made.id}.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {"pid": 2**22 + 1}))
     assert asyncio.run(beads.claim(made.id, "second")).assignee == "second"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"pid": 1, "started": start_of(1)}))
     with pytest.raises(ToolError, match="is held by second"):
         asyncio.run(beads.close(made.id, "first", "done"))
     with pytest.raises(ToolError, match="not held by first"):
@@ -87,6 +89,13 @@ def test_a_claim_is_refused_while_its_holder_lives_and_given_anew_when_it_is_dea
     free = asyncio.run(beads.show(made.id))
     assert (free.status, free.assignee, free.notes) == ("open", "", "no luck")
     assert beads.claims.holder(made.id).attempts == 2
+
+
+def test_a_later_run_of_the_same_process_closes_what_an_earlier_one_claimed(open_bd: Open) -> None:
+    beads = open_bd()
+    made = asyncio.run(beads.create(Draft("one"), "me"))
+    asyncio.run(beads.claim(made.id, "first turn"))
+    assert asyncio.run(beads.close(made.id, "second turn", "done", "a note")).notes == "a note"
 
 
 def test_many_that_claim_at_once_are_one_winner_though_bd_looks_before_it_writes(
