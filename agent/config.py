@@ -122,7 +122,7 @@ class Policy(Section):
     rules: list[Rule] = []
     """What is allowed, asked about or denied, by tool, path, host and command. A project's rules only deny or ask."""
     personal: Literal["redact", "keep"] = "redact"
-    """E-mail addresses, phone, card and account numbers in prompts of models that are not local: placeholders, or kept."""
+    """E-mail addresses, phone, card and account numbers in prompts of models that are not local: replaced, or kept."""
 
 
 class Annotate(Section):

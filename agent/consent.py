@@ -89,7 +89,9 @@ class Consent:
             bound._confirmed.append(verdict)
         return bound
 
-    async def require(self, effect: str, detail: str, *, path: str = "", command: str = "", sent: str = "") -> None:
+    async def require(
+        self, effect: str, detail: str, *, path: str = "", command: str = "", sent: str = "", how: str = ""
+    ) -> None:
         """Return if the effect is allowed.
 
         Args:
@@ -97,12 +99,13 @@ class Consent:
             detail: what exactly would happen, as the person reads it: the path, the command, the address.
             path: the file that is written.
             command: the shell command.
+            how: what in a program that the command runs uses the network, if anything.
             sent: what leaves the machine, e.g. the address; by default the arguments of the call.
 
         Raises:
             ConsentDenied: nobody allowed it; the hint names the flag that would.
         """
-        how = shell_words.uses_network(command) if command else ""
+        how = how or (shell_words.uses_network(command) if command else "")
         if self.local_only and (effect.startswith("net:") or how):
             raise ConsentDenied(f"{detail} needs the network{f' ({how})' if how else ''}, and privacy is local-only")
         carried = self._carried(effect, sent or command, bool(how))

@@ -52,8 +52,8 @@ class Memory:
     name, a server's answers under `mcp:SERVER`, which may be given its own words again."""
     links: set[str] = field(default_factory=set)
     typed: str = ""
-    sent: dict[str, str] = field(default_factory=dict)
-    """What went to each place before, the last LONGEST characters."""
+    sent: dict[tuple[str, str], str] = field(default_factory=dict)
+    """What went to each place before, in paths and in queries, the last LONGEST characters."""
 
     def read(self, text: str, *, origin: str | None = "", links: bool = False) -> None:
         """Remember an observation.
@@ -89,13 +89,15 @@ class Memory:
             return None
         if len(outgoing) > LONGEST:
             return Leak(f"{len(outgoing):,} characters")
-        values = " ".join(_values(outgoing))
-        together = (self.sent.get(place, "") + values)[-LONGEST:]
-        self.sent[place] = together
-        for reading in [*readings, *_readings(together)]:
+        values = _values(outgoing)
+        for part, value in values.items():
+            together = (self.sent.get((place, part), "") + value)[-LONGEST:]
+            self.sent[(place, part)] = together
+            readings += _readings(together)
+        for reading in readings:
             if found := self._piece(_letters(reading), place):
                 return Leak(f"what was read: {found[:40]!r}")
-        opaque = next((part for part in _CODED.findall(values) if self._is_opaque(part, place)), "")
+        opaque = next((word for word in _CODED.findall(" ".join(values.values())) if self._is_opaque(word, place)), "")
         return Leak(f"what may be a code: {opaque[:40]!r}") if opaque else None
 
     def _is_known(self, outgoing: str) -> bool:
@@ -148,17 +150,16 @@ def _letters(text: str) -> str:
     return re.sub(r"[\W_]+", "", text).lower()
 
 
-def _values(outgoing: str) -> Iterator[str]:
-    """Of an address, what the sender chooses: path and query values; of anything else, all of it."""
+def _values(outgoing: str) -> dict[str, str]:
+    """What the sender chooses: of an address its path and its query's values; of anything else, all of it."""
     if not outgoing.startswith(("http://", "https://")):
-        yield outgoing
-        return
-    with suppress(ValueError):
+        return {"text": outgoing}
+    try:
         address = urllib.parse.urlsplit(outgoing)
-        yield address.path.strip("/")
-        for name, value in urllib.parse.parse_qsl(address.query, keep_blank_values=True):
-            yield value or name
-        yield address.fragment
+    except ValueError:
+        return {"text": outgoing}
+    pairs = urllib.parse.parse_qsl(address.query, keep_blank_values=True)
+    return {"path": address.path.strip("/"), "query": "".join(value or name for name, value in pairs)}
 
 
 def _readings(text: str) -> Iterator[str]:
