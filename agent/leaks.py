@@ -53,7 +53,7 @@ class Memory:
     links: set[str] = field(default_factory=set)
     typed: str = ""
     sent: dict[tuple[str, str], str] = field(default_factory=dict)
-    """What went to each place before, in paths and in queries, the last LONGEST characters."""
+    """What went to each place before without a doubt, in paths and in queries, the last LONGEST characters."""
 
     def read(self, text: str, *, origin: str | None = "", links: bool = False) -> None:
         """Remember an observation.
@@ -90,15 +90,19 @@ class Memory:
         if len(outgoing) > LONGEST:
             return Leak(f"{len(outgoing):,} characters")
         values = _values(outgoing)
-        for part, value in values.items():
-            together = (self.sent.get((place, part), "") + value)[-LONGEST:]
-            self.sent[(place, part)] = together
-            readings += _readings(together)
+        together = {
+            (place, part): (self.sent.get((place, part), "") + value)[-LONGEST:] for part, value in values.items()
+        }
+        for text in together.values():
+            readings += _readings(text)
         for reading in readings:
             if found := self._piece(_letters(reading), place):
                 return Leak(f"what was read: {found[:40]!r}")
-        opaque = next((word for word in _CODED.findall(" ".join(values.values())) if self._is_opaque(word, place)), "")
-        return Leak(f"what may be a code: {opaque[:40]!r}") if opaque else None
+        words = _CODED.findall(" ".join(values.values()))
+        if opaque := next((word for word in words if self._is_opaque(word, place)), ""):
+            return Leak(f"what may be a code: {opaque[:40]!r}")
+        self.sent.update(together)  # only what raised no doubt: else every later address would raise it again
+        return None
 
     def _is_known(self, outgoing: str) -> bool:
         """Whether an address stood in what was read or typed, or is the beginning of one that did."""
@@ -168,7 +172,8 @@ def _readings(text: str) -> Iterator[str]:
     yield text
     yield plain
     yield plain[::-1]
-    for word in _CODED.findall(urllib.parse.unquote(text)):
+    raw = urllib.parse.unquote(text)
+    for word in dict.fromkeys([*_CODED.findall(raw), *_CODED.findall(raw.replace("/", " "))]):
         for decode in (_base64, bytes.fromhex, _base32):
             with suppress(ValueError, binascii.Error):
                 decoded = decode(word).decode("utf-8")

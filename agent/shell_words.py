@@ -60,7 +60,8 @@ _BUILT = re.compile(
 _CODE_BUILT = re.compile(r"(?<![\w.])(?:exec|eval)\(|__import__|b64decode|unhexlify|\b(?:curl|wget|ncat|netcat)\b")
 _READERS = (
     "ls cat head tail wc grep egrep rg git diff cmp sort uniq cut tr echo printf pwd date stat file du df tree mkdir "
-    "rmdir touch cp mv rm basename dirname seq true false test cd tee column nl md5sum sha256sum whoami uname which type jq"
+    "rmdir touch cp mv rm basename dirname seq true false test cd tee column nl md5sum sha256sum whoami uname which "
+    "type jq"
 )
 _META = re.compile(r"[;&|\n\r`$<>(){}]")
 
