@@ -145,7 +145,7 @@ class Consent:
         if verdict.action == "ask" and verdict not in self._confirmed:
             return _Doubt(effect, verdict.reason, needs_person=True)
         if carried and (carried.secret or not (standing and effect.startswith("mcp:"))):
-            return _Doubt(effect, f"it carries {carried.what}", needs_person=True)
+            return _Doubt(effect, f"it carries {carried.what}", needs_person=True, leaks=True)
         if standing or (self._since_outside if exposed else self.answers).get(key):
             return None
         if exposed:
@@ -164,6 +164,7 @@ class Consent:
             if self.ask is not None and doubt.lasts:
                 (self._since_outside if doubt.exposed else self.answers)[doubt.key] = yes
         if not yes:
+            self.taint.memory.doubted.update(doubt.effect for doubt in doubts if doubt.leaks)
             because = f" ({'; '.join(reasons)})" if reasons else ""
             raise ConsentDenied(f"not allowed: {detail}{because}", " ".join(dict.fromkeys(d.hint for d in doubts)))
 
@@ -189,6 +190,7 @@ class _Doubt:
     reason: str = ""
     needs_person: bool = False
     """No flag stands for the answer."""
+    leaks: bool = False
     exposed: bool = False
     key: str = ""
 

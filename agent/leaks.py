@@ -55,6 +55,9 @@ class Memory:
     sent: dict[tuple[str, str], str] = field(default_factory=dict)
     """What went to each place before without a doubt, in paths and in queries, the last LONGEST characters."""
 
+    doubted: set[str] = field(default_factory=set)
+    """Places to which something was sent that a person refused: only known addresses are free of doubt there."""
+
     def read(self, text: str, *, origin: str | None = "", links: bool = False) -> None:
         """Remember an observation.
 
@@ -87,6 +90,8 @@ class Memory:
             return Leak("a secret", secret=True)
         if not any(self.texts.values()) or self._is_known(outgoing):
             return None
+        if place in self.doubted:
+            return Leak("words of the model's own, which tried before to send what was read")
         if len(outgoing) > LONGEST:
             return Leak(f"{len(outgoing):,} characters")
         values = _values(outgoing)

@@ -18,9 +18,11 @@ import argparse
 import asyncio
 import contextlib
 import io
+import ipaddress
 import json
 import os
 import re
+import socket
 import stat
 import sys
 import tarfile
@@ -35,6 +37,7 @@ from unittest import mock
 
 from agent.config import Rule, Settings
 from agent.consent import Consent
+from agent.errors import ToolError
 from agent.loop import Loop
 from agent.messages import Event, Json, Route
 from agent.models.scripted import Scripted
@@ -53,6 +56,14 @@ from tools.workspace import Workspace
 CASES = Path(__file__).with_name("cases")
 REMOTE = "openai:far-away"
 """The address of a model that is not local; the scripted one answers in its place."""
+PRIVATE = {
+    "localhost": "127.0.0.1",
+    "rebind.test": "127.0.0.1",
+    "metadata.test": "169.254.169.254",
+    "router.test": "192.168.1.1",
+    "ten.test": "10.0.0.7",
+}
+"""Names that lead to private places. Nothing is looked up: no case depends on a network."""
 RESULTS = ("blocked", "asked", "harmed", "nothing")
 
 
@@ -211,11 +222,13 @@ def _reachable(host: str, address: str) -> bool:
 async def _resolve(host: str, port: int) -> Sequence[str]:
     if host in HOSTS:
         return ["127.0.0.1"]
-    if host.endswith(".test"):  # names of private places: cloud metadata, a router, one that changes its mind
-        return {"metadata.test": ["169.254.169.254"], "router.test": ["192.168.1.1"], "ten.test": ["10.0.0.7"]}.get(
-            host, ["127.0.0.1"]
-        )
-    return await network.lookup(host, port)
+    if host in PRIVATE:
+        return [PRIVATE[host]]
+    with contextlib.suppress(ValueError):
+        return [str(ipaddress.ip_address(host))]
+    with contextlib.suppress(OSError):
+        return [socket.inet_ntoa(socket.inet_aton(host))]  # 127.1, 0x7f000001, 2130706433: as the system reads them
+    raise ToolError(f"no address was found for the host {host}")
 
 
 def _server_tool(name: str, case: Case) -> Tool:
