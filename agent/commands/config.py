@@ -130,6 +130,10 @@ def _toml(key: str, value: str) -> str:
         return json.dumps([part.strip() for part in value.split(",") if part.strip()], ensure_ascii=False)
     if isinstance(default, str):
         return json.dumps(value, ensure_ascii=False)  # TOML has no surrogate pairs
+    if isinstance(default, bool):
+        if value.lower() not in ("true", "false"):
+            raise UsageError(f"{key} is true or false, not {value!r}")
+        return value.lower()
     try:
         return repr(type(default)(value))
     except ValueError:

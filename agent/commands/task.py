@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import copy
 import os
 import re
 import sys
@@ -22,6 +23,7 @@ from agent.session import Session
 
 if TYPE_CHECKING:
     from agent.mcp.config import Server
+    from agent.resuming import Resumed
     from skills.registry import Job, Skill
     from tools.registry import Tool
 
@@ -233,10 +235,18 @@ def _as_context(said: str) -> list[Message]:
     )
 
 
-async def work_freely(job: Job, target: str = "", earlier: Sequence[Message] = ()) -> str:
-    """The ReAct loop on one task, with the bodies of the active skills as instructions.
+async def work_freely(
+    job: Job, target: str = "", earlier: Sequence[Message] = (), resumed: Resumed | None = None
+) -> str:
+    """The ReAct loop on one task, or several in phases, with the bodies of the active skills as instructions.
 
     What the model could not do (not what cost too much) `models.strong` tries anew, in a run of its own.
+
+    Args:
+        job: the task, its route and its active skills.
+        target: the file to save the answer to; empty if none.
+        earlier: the conversation so far.
+        resumed: the interrupted run that this one goes on with.
     """
     from agent import notes, phases, selection
     from agent.loop import Loop
@@ -252,19 +262,21 @@ async def work_freely(job: Job, target: str = "", earlier: Sequence[Message] = (
         found = await session.mcp.tools()
         known |= {name: tool for name, tool in found.items() if name not in session.settings.tools.disabled}
     work = session.settings.work
-    allowed = selection.choose(skills.allowed_tools(job.skills, known), task, session.settings.mcp.shown)
-    offered = phases.offered(allowed, work)
+    allowed = skills.allowed_tools(job.skills, known)
+    offered = selection.choose(phases.offered(allowed, work), task, session.settings.mcp.shown)
     names = [skill.name for skill in job.skills]
     about_skills = skills.instructions(job.skills, session.skills)
 
+    in_phases = resumed.in_phases if resumed else work.phases
+
     async def attempt(route: Route) -> tuple[Trajectory, str, bool]:
         schemas = [tool.schema for tool in offered.values()]
+        todos, labels = (copy.deepcopy(resumed.todos), {"resumes": resumed.id}) if resumed else (None, {})
         instructions = "\n\n".join(filter(None, [about_skills, await notes.shown(session, route.model)]))
-        if work.phases:
-            return await phases.work(
-                replace(job, route=route), task, allowed | phases.own(known), instructions, earlier
-            )
-        async with Run(session, job.typed, route, skills=names, tools=schemas) as run:
+        if in_phases:
+            tools = allowed | phases.own(known)
+            return await phases.work(replace(job, route=route), task, tools, instructions, earlier, todos, labels)
+        async with Run(session, job.typed, route, skills=names, tools=schemas, todos=todos, labels=labels) as run:
             loop = Loop(run, route.model, offered, instructions)
             return run.trajectory, await loop.answer(task, earlier), loop.gave_up
 
