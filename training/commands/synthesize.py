@@ -34,7 +34,9 @@ def add_actions(actions: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     make.add_argument("--skill", choices=SKILLS, help="what the rows teach")
     make.add_argument("--teacher", metavar="ADDRESS", help="the model that writes, e.g. openai:NAME")
     make.add_argument("--count", type=positive, required=True, metavar="N", help="rows that are wanted")
-    make.add_argument("--out", type=Path, required=True, metavar="PATH", help="a folder: rows.jsonl, journal.jsonl; acting: a file")
+    make.add_argument(
+        "--out", type=Path, required=True, metavar="PATH", help="a folder: rows.jsonl, journal.jsonl; acting: a file"
+    )
     make.add_argument("--evolve", default="", metavar="STEPS", help="rewrite each task: harder,rarer,shorter")
     make.add_argument("--exclude", type=Path, action="append", default=[], metavar="FILE", help="evaluation cases")
     make.add_argument("--budget-tokens", type=positive, metavar="N", help="tokens, prompts included, over all calls")
