@@ -16,6 +16,7 @@ from evals.simulated.judge import judge
 from evals.simulated.offer import reserved
 from evals.simulated.play import EXPERT, play, scripted, solve
 from evals.simulated.scenarios import MAKERS, make
+from evals.simulated.world import World
 from tests.evals.simulated.playing import in_session
 from tests.training import tiny
 from tests.training.commands.test_synthesize_command import train
@@ -139,9 +140,45 @@ def test_the_command_writes_the_rows_and_tells_the_kinds(tmp_path: Path, capsys:
     assert "acting-" not in json.dumps([row.model_dump(mode="json") for row in rows]), "no temporary folder is told"
 
 
-@pytest.mark.parametrize("more", [("--skill", "tools"), ("--teacher", "local"), ("--evolve", "harder")])
-def test_acting_has_no_teacher(tmp_path: Path, more: tuple[str, ...]) -> None:
-    with pytest.raises(UsageError, match="acting has no teacher"):
+def test_of_a_models_own_runs_only_those_are_kept_that_pass_without_detours(tmp_path: Path) -> None:
+    """Here the model solves the first two cases and fails the others."""
+    expert = asyncio.run(acting(5, 5))
+    encoder = Encoder(tiny.tokenizer())
+    said = [
+        {"content": shown["content"]}
+        for row in expert.rows[:2]
+        for shown in encoder.shown(row)
+        if shown["role"] == "assistant"
+    ]
+    wrong = {"content": '{"thought": "", "answer": "Whatever."}'}
+    path = tmp_path / "m.jsonl"
+    lines = [{"capabilities": {"native_tools": False, "json_schema": True}}, *said, *[wrong] * 3]
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    own = asyncio.run(acting(5, 5, player=f"scripted:{path}"))
+    assert [row.messages for row in own.rows] == [row.messages for row in expert.rows[:2]]
+    assert own.left_out == {"failed the check": 3}
+    assert own.rows[0].provenance["model"] == f"scripted:{path}"
+
+
+def test_a_detour_is_not_learned_from(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same call a second time changes nothing where it only reads, but nobody should learn it."""
+    cases = [
+        case
+        for number in range(20)
+        if World(case := make("single", "train", str(number))).reading() >= {call.name for call in case.calls}
+    ]
+    monkeypatch.setattr(synthesis, "make", lambda *arguments: cases[0])
+    twice = cases[0].model_copy(update={"turns": (*cases[0].turns, *cases[0].turns)})
+    path = tmp_path / "m.jsonl"
+    lines = [{"capabilities": {"native_tools": False, "json_schema": True}}, *scripted(twice).replies]
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    found = asyncio.run(acting(1, 5, player=f"scripted:{path}"))
+    assert (found.rows, found.left_out) == ([], {"passed the check in a roundabout way": 1})
+
+
+@pytest.mark.parametrize("more", [("--skill", "tools"), ("--evolve", "harder")])
+def test_acting_takes_no_skill_and_no_steps(tmp_path: Path, more: tuple[str, ...]) -> None:
+    with pytest.raises(UsageError, match="acting takes no --skill"):
         train("synthesize", "acting", "--count", "1", "--out", str(tmp_path / "x"), *more)
 
 
