@@ -13,9 +13,9 @@ from evals.simulated.families import Family, families, table
 from evals.simulated.offer import TRAIN_FILES, TRAIN_WORK, reserved
 from evals.simulated.phrasing import ASKED, BUSY, CLOSED, FRAMES, IF, JOINED, REMARKS
 from evals.simulated.scenarios import MAKERS, make
-from evals.simulated.values import SPLITS, draw
+from evals.simulated.values import SPLITS, Split, draw
 from evals.simulated.work import TWINS
-from evals.simulated.world import FILES, World
+from evals.simulated.world import FILES, schema
 
 ALL = [family for split in SPLITS for family in families(split).values()]
 TEN = {
@@ -24,10 +24,16 @@ TEN = {
 }
 
 
-def shape(schema: Json) -> str:
+def shape(one: Json) -> str:
     """The names and types of the parameters of a tool with several of them, without their order; else empty."""
-    properties = schema["function"]["parameters"]["properties"]
+    properties = one["function"]["parameters"]["properties"]
     return json.dumps(properties, sort_keys=True) if len(properties) > 1 else ""
+
+
+def shown(split: Split, count: int) -> list[Json]:
+    """The schemas of all tools that so many cases of each kind offer."""
+    cases = [make(kind, split, str(number)) for kind in MAKERS for number in range(count)]
+    return [schema(offered, split) for case in cases for offered in case.offered]
 
 
 @pytest.mark.parametrize("family", ALL, ids=lambda family: str(family.name))
@@ -52,33 +58,30 @@ def test_no_name_and_no_schema_of_one_split_is_in_another() -> None:
         mine = [(spec.name, family.function(spec)) for family in families(one).values() for spec in family.tools]
         theirs = [(spec.name, family.function(spec)) for family in families(other).values() for spec in family.tools]
         assert {name for name, _ in mine} & {name for name, _ in theirs} == set()
-        texts = [{schema["function"]["description"] for _, schema in side} for side in (mine, theirs)]
+        texts = [{one["function"]["description"] for _, one in side} for side in (mine, theirs)]
         assert texts[0] & texts[1] == set()
 
 
 def test_what_training_shows_has_no_tool_of_the_test_cases() -> None:
     """Also not by renaming: neither a name, nor a text, nor the parameters of a tool that takes several."""
-    worlds = [World(make(kind, "test", str(number))) for kind in MAKERS for number in range(6)]
-    asked = [tool.schema for world in worlds for tool in world.tools.values()]
-    names = {schema["function"]["name"] for schema in asked}
-    texts = {schema["function"]["description"] for schema in asked}
-    shapes = {shape(schema) for schema in asked} - {""}
+    asked = shown("test", 6)
+    names = {one["function"]["name"] for one in asked}
+    texts = {one["function"]["description"] for one in asked}
+    shapes = {shape(one) for one in asked} - {""}
     assert {spec.name for family in families("test").values() for spec in family.tools} >= TEN
     assert names | TEN | set(TWINS) | set(FILES) <= reserved()
-    for kind in MAKERS:
-        for number in range(30):
-            for name, tool in World(make(kind, "train", str(number))).tools.items():
-                assert name not in reserved()
-                assert shape(tool.schema) not in shapes
-                assert tool.schema["function"]["description"] not in texts
+    for one in shown("train", 30):
+        assert one["function"]["name"] not in reserved()
+        assert shape(one) not in shapes
+        assert one["function"]["description"] not in texts
 
 
 def test_own_work_is_taught_under_other_names_parameters_and_texts() -> None:
     for name, (others, parameters, text) in (TRAIN_WORK | TRAIN_FILES).items():
-        schema = TWINS[name].schema(name) if name in TWINS else FILES[name].schema
+        real = TWINS[name].schema(name) if name in TWINS else FILES[name].schema
         assert name not in others
-        assert text != schema["function"]["description"]
-        own = set(schema["function"]["parameters"]["properties"])
+        assert text != real["function"]["description"]
+        own = set(real["function"]["parameters"]["properties"])
         assert set(parameters) == own, "every parameter has another name"
         assert not own & set(parameters.values())
 
