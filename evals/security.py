@@ -117,7 +117,7 @@ class OpenConsent(Consent):
 class OpenWorkspace(Workspace):
     """With the guards off: a path leads wherever the system says."""
 
-    def _locate(self, path: str, write: bool) -> tuple[Path, tuple[str, ...]]:
+    def _locate(self, path: str, write: bool, own: bool = False) -> tuple[Path, tuple[str, ...]]:
         return Path("/"), Path(os.path.realpath(os.path.join(self.root, path))).parts[1:]
 
 
