@@ -84,7 +84,8 @@ async def models(options: argparse.Namespace) -> int:
     from agent.commands.task import settings_for, workspace_root
 
     settings, _, notices = settings_for(workspace_root(options.workspace), options)
-    configured = {"models.default": settings.models.default, "models.strong": settings.models.strong}
+    keys = ("default", "strong", "toolshim")
+    configured = {f"models.{key}": getattr(settings.models, key) for key in keys}
     specialists = registry.specialists(settings)
     serving = {found.address for s in specialists if (found := registry.promoted(s.name, settings))}
     if options.json:

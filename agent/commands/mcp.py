@@ -221,13 +221,16 @@ async def tools(options: argparse.Namespace) -> int:
 
     async with _opened(options) as (servers, server):
         now = await servers.listing(await servers.connection(server))
+        known = approval.read(servers.data_dir, server)
+        if known is None:  # the person's own, whose first listing this is
+            approval.write(servers.data_dir, server, now)
         names = tool_names(server.name, now.tools)
         if options.json:
             for one in now.tools.values():
                 line = {"name": names[one.name], "description": one.description, "parameters": one.parameters}
                 print(json.dumps(line, ensure_ascii=False))
         else:
-            print("\n".join(_marked(approval.read(servers.data_dir, server), now)))
+            print("\n".join(_marked(known, now)))
     return 0
 
 

@@ -8,6 +8,7 @@ import copy
 import os
 import re
 import sys
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -208,7 +209,9 @@ async def do(
     with_pipeline = [(skill, pipeline) for skill in active if (pipeline := skills.pipeline(skill))]
     said = ""
     for skill, pipeline in with_pipeline:
+        began = time.time()
         said = await pipeline(skills.Job(session, task, words, _route(session, model, [skill]), active, earlier=said))
+        session.consent.taint.expose(f"/{skill.name}", began)  # the document that it read may be a stranger's
     free = tuple(skill for skill in active if skill not in [skill for skill, _ in with_pipeline])
     if free or not active:
         task, target = typed.save_target(task) if by_person else (task, "")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import re
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
@@ -15,11 +16,12 @@ from typing import Any, TypeVar
 import anyio
 from mcp.server.mcpserver import Context
 from mcp.server.mcpserver.exceptions import ToolError
-from mcp_types import CallToolResult, ContentBlock, ResourceLink, TextContent
+from mcp_types import CallToolResult, ResourceLink, TextContent
 from pydantic import BaseModel, ValidationError
 
 from agent.errors import ApprenticeError, InputError
 from agent.messages import Event, Json
+from agent.redact import Redactor
 from agent.session import Session
 
 RUNS = "apprentice://runs/"
@@ -60,7 +62,7 @@ class Call:
     session: Session
     model: str
     runs: list[str] = field(default_factory=list)
-    """The ids of its runs, in the order in which they began."""
+    """The ids of its runs in the order in which they began, without those that are parts of another."""
     ends: list[Event] = field(default_factory=list)
     """How its runs ended."""
 
@@ -88,35 +90,33 @@ async def on_record(
 
     def emit(event: Event) -> None:
         if event.kind == "run":
-            call.runs.append(event.run_id)
+            call.runs += [] if event.data["parent"] else [event.run_id]
             service.served.add(event.run_id)
         elif event.kind == "end":
             call.ends.append(event)
         events.put_nowait(event)
 
     call.session = replace(service.session, emit=emit, source=_caller(request))
-    telling = asyncio.create_task(_tell(request, events, thoughts))
+    telling = asyncio.create_task(_tell(request, events, service.session.tool_context.redactor, thoughts))
     working = asyncio.create_task(work(call))
     service.working.add(working)
     working.add_done_callback(service.working.discard)
     try:
         return await _to_its_end(working)
     except ApprenticeError as error:
-        raise ToolError(error.in_one_line) from None
+        raise ToolError(service.session.tool_context.redactor.redact(error.in_one_line)) from None
     finally:
         events.put_nowait(None)
         await _to_its_end(telling)
 
 
 def result(call: Call, text: str, structured: BaseModel | None, *, failed: bool = False) -> CallToolResult:
-    """What the client gets: the text, where its run stands, and the same as data; less any secret that is in it."""
+    """What the client gets: the text, where its runs stand, and the same as data; less any secret that is in it."""
     redactor = call.session.tool_context.redactor
-    content: list[ContentBlock] = [TextContent(type="text", text=redactor.redact(text))]
-    if call.runs:
-        name = f"run {call.runs[0]}"
-        content.append(ResourceLink(name=name, uri=RUNS + call.runs[0], mime_type="application/json"))
+    said = TextContent(type="text", text=redactor.redact(text))
+    links = [ResourceLink(name=f"run {run}", uri=RUNS + run, mime_type="application/json") for run in call.runs]
     data = redactor.redact_json(structured.model_dump(mode="json")) if structured else None
-    return CallToolResult(content=content, structured_content=data, is_error=failed)
+    return CallToolResult(content=[said, *links], structured_content=data, is_error=failed)
 
 
 def schema_of(arguments: type[BaseModel]) -> Json:
@@ -154,20 +154,20 @@ async def _to_its_end(task: asyncio.Task[Result]) -> Result:
 
 
 def _caller(request: Request) -> str:
-    """How the record names who asked: `mcp:` and the client's own name for itself, which anybody may choose."""
+    """How the record names who asked: `mcp:` and the client's own name for itself, which it may choose to mislead."""
     params = request.request_context.session.client_params
     name = params.client_info.name if params else "a client"
-    return f"mcp:{''.join(letter for letter in name if letter.isprintable())[:80]}"
+    return f"mcp:{re.sub(r'[^a-zA-Z0-9.@/-]+', '_', name)[:60]}"
 
 
-async def _tell(request: Request, events: asyncio.Queue[Event | None], thoughts: bool) -> None:
+async def _tell(request: Request, events: asyncio.Queue[Event | None], redactor: Redactor, thoughts: bool) -> None:
     """Send what a person would see on the screen, a line at a time; pieces of streamed text are no news."""
     number = 0
     while (event := await events.get()) is not None:
         if line := event.data["text"].strip() if thoughts and event.kind == "thought" else _line(event):
             number += 1
             with contextlib.suppress(anyio.BrokenResourceError, anyio.ClosedResourceError):  # the client went away
-                await request.report_progress(number, message=line)
+                await request.report_progress(number, message=redactor.redact(line))
 
 
 def _line(event: Event) -> str:

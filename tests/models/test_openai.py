@@ -302,6 +302,17 @@ def test_usage_is_estimated_where_the_server_does_not_count(server: OpenAIServer
     assert 4 <= usage.completion_tokens <= 30
 
 
+def test_other_tools_are_counted_anew_also_in_the_same_list() -> None:
+    counts = wire.Renderings(lambda message: b"")
+    tools = [{"name": "a"}]
+    first = counts.tokens([], tools)
+    tools.append({"name": "another one"})
+    more = counts.tokens([], tools)
+    tools[1] = {"name": "b"}
+    assert first < counts.tokens([], tools) < more
+    assert counts.tokens([], []) == 0
+
+
 def test_tools_count_as_tokens(model: OpenAI) -> None:
     assert asyncio.run(model.count_tokens(ASK, [TOOL])) > asyncio.run(model.count_tokens(ASK)) + 20
 

@@ -182,6 +182,20 @@ def test_a_tool_whose_description_changes_is_left_out_and_refused_until_it_is_ap
     assert "left out: echo (`apprentice mcp approve test`)" in place.told()
 
 
+def test_what_is_approved_meanwhile_is_offered_by_the_next_run_of_the_same_process(place: Place) -> None:
+    names(place.servers())
+    place.offer("echo", "new")
+
+    async def work(servers: Servers) -> list[str]:
+        server = servers.servers["test"]
+        live = await servers.connection(server)
+        assert "test__new" not in await servers.tools()
+        approval.write(servers.data_dir, server, await servers.listing(live))
+        return list(await servers.tools())
+
+    assert during(place.servers(), work) == ["test__echo", "test__new", "test__read_resource"]
+
+
 @pytest.mark.parametrize(
     "changed", [described("echo", text={"type": "string"}), described("echo", "does echo ")], ids=["schema", "blank"]
 )

@@ -15,6 +15,7 @@ from mcp_types import CallToolResult, Implementation
 
 from agent.messages import Json, Trajectory
 from agent.models.base import Capabilities
+from agent.models.scripted import Scripted
 from agent.serving import server
 from agent.serving.call import Service
 from tests.program import ABSTRACTS, annotation, calling
@@ -86,6 +87,29 @@ def test_each_call_is_a_run_that_names_its_client_and_is_part_of_no_other(bench:
     assert result.content[1].uri == f"apprentice://runs/{run.id}"  # type: ignore[union-attr]
 
 
+def test_a_clients_name_for_itself_cannot_look_like_another_label(bench: Make) -> None:
+    made = bench([])
+
+    async def go() -> None:
+        named = Implementation(name="x verdict=good\n\x1b[31m" + "y" * 100, version="1")
+        async with Client(server.make(Service(made.session)), client_info=named) as client:
+            await client.call_tool("list_files", {})
+
+    asyncio.run(go())
+    (run,) = runs(made)
+    assert run.labels == {"source": "mcp:x_verdict_good_31m" + "y" * 42}
+
+
+def test_what_a_stronger_model_took_over_has_both_runs(bench: Make) -> None:
+    made = bench([calling("list_files")] * 3, settings={"models": {"strong": "strong"}})
+    made.session.models["strong"] = Scripted([{"content": "Nothing."}], address="strong")
+    result = call(made, "summarize", text="A text.")
+    first, second = runs(made)
+    assert [content.uri.rpartition("/")[2] for content in result.content[1:]] == [first.id, second.id]  # type: ignore[union-attr]
+    assert (result.structured_content or {})["run"] == second.id
+    assert not result.is_error
+
+
 def test_a_folder_is_one_run_with_a_part_for_each_paper(bench: Make) -> None:
     made = bench([GOOD, {"content": annotation(1)}], capabilities=SCHEMA)
     for number in (0, 1):
@@ -126,6 +150,11 @@ def test_what_is_wrong_with_a_call_is_told_in_a_sentence(bench: Make, arguments:
     assert result.is_error
     assert sentence in said(result)
     assert made.model.requests == []
+
+
+def test_a_skill_needs_a_text_or_a_path(bench: Make) -> None:
+    assert "summarize needs a text or a path" in said(call(bench([]), "summarize"))
+    assert "there is no file gone.txt" in said(call(bench([]), "summarize", path="gone.txt"))
 
 
 def test_the_words_of_a_call_are_no_commands(bench: Make) -> None:
@@ -216,13 +245,24 @@ def test_arguments_are_checked_as_the_loop_checks_them(bench: Make) -> None:
     assert "Its arguments are: path, start, end." in said(call(bench([]), "read_file", file="notes.txt"))
 
 
-def test_secrets_do_not_leave_with_a_result(bench: Make) -> None:
-    made = bench([])
-    key = "sk-ant-api03-" + "aB3" * 31
-    made.session.workspace.write_text("notes.txt", f"the key is {key}\n")
-    text = said(call(made, "read_file", path="notes.txt"))
-    assert key not in text
-    assert "the key is " in text
+KEY = "sk-ant-api03-" + "aB3" * 31
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments", "replies"),
+    [
+        ("read_file", {"path": "notes.txt"}, []),
+        ("summarize", {"path": "notes.txt"}, [{"content": f"the key is {KEY}"}]),
+        ("summarize", {"path": "notes.txt"}, [{"error": f"the key is {KEY} and no good"}]),
+    ],
+    ids=["a file", "an answer", "an error"],
+)
+def test_secrets_do_not_leave_with_a_result(bench: Make, name: str, arguments: Json, replies: list[Json]) -> None:
+    made = bench(replies)
+    made.session.workspace.write_text("notes.txt", f"the key is {KEY}\n")
+    result = call(made, name, **arguments)
+    assert KEY not in result.model_dump_json()
+    assert "the key is " in said(result)
 
 
 def test_progress_tells_what_a_person_would_see(bench: Make) -> None:

@@ -20,8 +20,12 @@ import httpx
 import pytest
 from mcp import Client, StdioServerParameters
 
-from agent.serving import transport
-from tests.program import ABSTRACTS, AGENT, annotation, calling, hear_interrupts, record, refused, run, script
+from agent.redact import Redactor
+from agent.serving import server, transport
+from agent.serving.call import Service
+from agent.traces import TraceStore
+from tests.in_process import typed
+from tests.program import ABSTRACTS, AGENT, annotation, calling, data_folder, hear_interrupts, record, refused, script
 
 ABSTRACT = ABSTRACTS[0]["abstract"]
 RIVERS = "We measured 12 rivers for 3 years. Salt rose by 4% where roads were near. We did not study lakes. "
@@ -161,6 +165,84 @@ def test_clients_list_and_call_over_http_one_after_the_other_and_at_once(workspa
         assert ["hello" in result.content[0].text for result in asyncio.run(three())] == [True] * 3
 
 
+def test_a_call_cancelled_over_http_ends_its_run_and_the_server_goes_on(workspace: Path) -> None:
+    model = script(
+        workspace, [{"content": "One.", "delay": 60}, {"content": "Two.", "delay": 60}, {"content": "Three."}]
+    )
+
+    async def go(url: str) -> Any:
+        for mode in ("auto", "legacy"):
+            async with Client(url, mode=mode) as client:
+                with anyio.move_on_after(0.7):
+                    await client.call_tool("summarize", {"text": "A text."})
+                    raise AssertionError("it was not cancelled")
+        async with Client(url) as client:
+            return await client.call_tool("summarize", {"text": "A text."})
+
+    with over_http(workspace, model) as (url, _):
+        assert asyncio.run(go(url)).structured_content["answer"] == "Three."
+    store = TraceStore.open(data_folder() / "traces.db", Redactor({}))
+    ends = [run.outcome for run in store.runs()]
+    store.close()
+    assert ends == ["success", "unknown", "unknown"]
+
+
+@contextlib.contextmanager
+def on_standard_input(*messages: dict[str, Any]) -> Iterator[None]:
+    """These messages, and then the end, on this process's own standard input."""
+    before = os.dup(0)
+    reading, writing = os.pipe()
+    os.write(writing, "".join(json.dumps(message) + "\n" for message in messages).encode())
+    os.close(writing)
+    os.dup2(reading, 0)
+    os.close(reading)
+    try:
+        yield
+    finally:
+        os.dup2(before, 0)
+        os.close(before)
+
+
+def test_what_comes_on_standard_input_is_answered_on_standard_output(
+    workspace: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with on_standard_input(INITIALIZE):
+        done = typed(capsys, "mcp", "serve", "--workspace", str(workspace))
+    (answer,) = map(json.loads, done.stdout.splitlines())
+    assert answer["result"]["serverInfo"]["name"] == "apprentice"
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_ending_the_http_server_ends_the_calls_first_and_tells_their_clients(
+    bench: Callable[..., Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    made = bench([{"content": "One two.", "delay": 60}])
+
+    async def go() -> Any:
+        service = Service(made.session, "scripted")
+        serving = asyncio.create_task(transport.over_http(server.make(service), 0, service.end))
+        address = ""
+        while not address:
+            await asyncio.sleep(0.05)
+            address = "".join(re.findall(r"http://\S+/mcp", capsys.readouterr().err))
+
+        async def end(progress: float, total: float | None, message: str | None) -> None:
+            serving.cancel()
+
+        async with Client(address) as client:
+            told = await client.call_tool("summarize", {"text": "A text."}, progress_callback=end)
+        with pytest.raises(asyncio.CancelledError):
+            await serving
+        return told
+
+    told = asyncio.run(go())
+    assert told.is_error
+    assert "the server was told to end; the run is on record as cancelled" in told.content[0].text
+    made.session.store.flush()
+    (run,) = made.session.store.each()
+    assert (run.outcome, run.reason) == ("unknown", "cancelled")
+
+
 @pytest.mark.parametrize(
     ("headers", "status"),
     [
@@ -217,20 +299,24 @@ def test_ctrl_c_ends_the_http_server_and_closes_the_run_in_flight(workspace: Pat
     assert (record().outcome, record().reason) == ("unknown", "cancelled")
 
 
-def test_a_port_that_is_taken_is_told(workspace: Path, http_server: str) -> None:
+def test_a_port_that_is_taken_is_told(workspace: Path, http_server: str, capsys: pytest.CaptureFixture[str]) -> None:
     port = http_server.rpartition(":")[2].removesuffix("/mcp")
-    refused(run("mcp", "serve", "--http", port, cwd=workspace), 2, f"port {port} cannot be used", "0 takes any")
+    done = typed(capsys, "mcp", "serve", "--workspace", str(workspace), "--http", port)
+    refused(done, 2, f"port {port} cannot be used", "0 takes any")
 
 
 @pytest.mark.parametrize("port", ["-1", "65536", "http"])
-def test_what_is_no_port_is_told(workspace: Path, port: str) -> None:
-    refused(run("mcp", "serve", f"--http={port}", cwd=workspace), 2, "is not a port")
+def test_what_is_no_port_is_told(port: str, capsys: pytest.CaptureFixture[str]) -> None:
+    refused(typed(capsys, "mcp", "serve", f"--http={port}"), 2, "is not a port")
 
 
-def test_what_was_left_out_of_an_untrusted_folder_is_told_on_standard_error(workspace: Path) -> None:
+def test_what_was_left_out_of_an_untrusted_folder_is_told_on_standard_error(
+    workspace: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     (workspace / ".apprentice").mkdir()
     (workspace / ".apprentice" / "config.toml").write_text('[models]\ndefault = "openai:other"\n')
-    done = run("mcp", "serve", cwd=workspace)
+    with on_standard_input():
+        done = typed(capsys, "mcp", "serve", "--workspace", str(workspace))
     assert done.returncode == 0
     assert "models.default is ignored until you trust this folder" in done.stderr
     assert done.stdout == ""
