@@ -105,7 +105,12 @@ async def delete_runs(options: argparse.Namespace) -> int:
         ask = task.ask_on_terminal if task.at_terminal() else None
         if not options.yes and not (ask and await ask(f"Delete {_runs(len(ids))} for good?")):
             raise UsageError("nothing was deleted", "Give --yes to delete without being asked.")
+        parts = {part.id for run_id in ids for part in store.runs(limit=-1, parent=run_id)} - set(ids)
         print(f"{_runs(store.delete(ids))} deleted")
+    if parts:
+        print(
+            f"{_runs(len(parts))} that were a part of that stay: `apprentice traces delete {' '.join(sorted(parts))}`"
+        )
     return 0
 
 

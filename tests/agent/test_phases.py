@@ -295,6 +295,11 @@ def test_phases_are_switched_on_by_a_flag(workspace: Any) -> None:
     assert "usage    0+0 tokens, 0.00 s, its parts " in shown
     assert "· success: 2 todos planned, 2 open ·" in shown
     assert "(part of" not in shown
+    left = run("traces", "delete", "last", "--yes", cwd=workspace).stdout
+    assert left.startswith("1 run deleted\n3 runs that were a part of that stay: `apprentice traces delete ")
+    parts = left.split("`")[1].split()[1:]
+    assert run(*parts, "--yes", cwd=workspace).stdout == "3 runs deleted\n"
+    assert run("traces", cwd=workspace).stdout == "no runs\n"
 
 
 def serving_tools(made: Any, *names: str) -> None:
