@@ -14,11 +14,11 @@ from dataclasses import dataclass, replace
 from pydantic import BaseModel, ConfigDict, Field
 
 from agent import phases, router
-from agent.config import Settings
 from agent.errors import ApprenticeError, ToolError
 from agent.messages import Route
 from agent.run import Run
 from agent.session import Session
+from agent.settings import Settings
 from tools.registry import Tool
 
 ANSWER = 1500

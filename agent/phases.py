@@ -13,11 +13,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from agent import config, router, selection
+from agent import router, selection
 from agent.errors import UsageError
 from agent.loop import Loop
 from agent.messages import Message, Route, Trajectory
 from agent.run import Run
+from agent.settings import Work
 from agent.todos import Phase, Todos
 
 if TYPE_CHECKING:
@@ -43,7 +44,7 @@ INSTRUCTIONS: dict[Phase, str] = {
 }
 
 
-def offered(tools: Mapping[str, Tool], work: config.Work, depth: int = 0) -> dict[str, Tool]:
+def offered(tools: Mapping[str, Tool], work: Work, depth: int = 0) -> dict[str, Tool]:
     """The tools of a run without phases: the working ones, and those of todos, notes and delegation if switched on.
 
     Args:
@@ -56,7 +57,7 @@ def offered(tools: Mapping[str, Tool], work: config.Work, depth: int = 0) -> dic
     return {name: tool for name, tool in tools.items() if name not in OWN or name in on}
 
 
-def offered_in(phase: Phase, tools: Mapping[str, Tool], work: config.Work) -> dict[str, Tool]:
+def offered_in(phase: Phase, tools: Mapping[str, Tool], work: Work) -> dict[str, Tool]:
     """The tools of a phase. Raises UsageError if one that it cannot do without is disabled."""
     needed = STRATEGIC if phase == "strategic" else TACTICAL
     if missing := [name for name in needed if name not in tools]:

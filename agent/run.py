@@ -15,11 +15,11 @@ from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-from agent.config import Budget
 from agent.errors import ApprenticeError, ModelCut, StoreError
 from agent.messages import Detail, Event, EventKind, Json, Message, Outcome, Route, Trajectory, Usage
 from agent.models.base import Delta, Reply
 from agent.session import Session
+from agent.settings import Budget
 from agent.todos import Todos
 
 if TYPE_CHECKING:

@@ -15,9 +15,9 @@ from typing import Any, Generic, Protocol, TypeVar
 
 from pydantic import BaseModel
 
-from agent.config import Settings
 from agent.messages import Event, Json, Message
 from agent.session import Session
+from agent.settings import Settings
 from evals import record
 from evals.few_shot import FewShot
 from evals.subject import subject

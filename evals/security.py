@@ -35,7 +35,6 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
-from agent.config import Rule, Settings
 from agent.consent import Consent
 from agent.errors import ToolError
 from agent.loop import Loop
@@ -45,6 +44,7 @@ from agent.policy import Rules
 from agent.redact import Redactor
 from agent.run import Run
 from agent.session import Session
+from agent.settings import Rule, Settings
 from agent.taint import TICK, Fence
 from agent.traces import TraceStore
 from evals.outside import HOSTS, Outside

@@ -29,11 +29,11 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
 
-from agent.config import Settings
 from agent.consent import Consent
 from agent.errors import ConfigError, ToolError
 from agent.messages import Json
 from agent.redact import Redactor
+from agent.settings import Settings
 from tools.workspace import Workspace
 
 if TYPE_CHECKING:

@@ -14,6 +14,7 @@ from agent import config
 from agent.commands.mcp_serve import add_serve
 from agent.errors import ConfigError, ConsentDenied, UsageError
 from agent.messages import Event, Json
+from agent.settings import MCP_NAME
 
 if TYPE_CHECKING:
     from agent.mcp.approval import Approval
@@ -84,7 +85,7 @@ async def add(options: argparse.Namespace) -> int:
     from agent.commands import config as file
 
     name, words = options.server, [word for word in options.command if word != "--"]
-    if not re.fullmatch(config.MCP_NAME, name):
+    if not re.fullmatch(MCP_NAME, name):
         raise UsageError(f"{name!r} cannot be a server's name", "Up to 32 letters, digits, - and _.")
     if not words:
         raise UsageError(f"{name} needs a command or a URL", f"e.g. apprentice mcp add {name} npx some-server")

@@ -20,6 +20,7 @@ from agent.consent import Ask, Consent
 from agent.errors import InputError, OutputError, ToolError, UsageError
 from agent.messages import Event, Message, Route, Trajectory
 from agent.session import Session
+from agent.settings import EFFECT, Settings
 
 if TYPE_CHECKING:
     from agent.mcp.config import Server
@@ -126,7 +127,7 @@ def known_skills(root: Path, trusted: bool) -> tuple[dict[str, Skill], list[str]
     return registry.load(config.config_dir() / "skills", project if trusted else None)
 
 
-def known_tools(root: Path, settings: config.Settings, trusted: bool) -> dict[str, Tool]:
+def known_tools(root: Path, settings: Settings, trusted: bool) -> dict[str, Tool]:
     """The built-in tools, the user's, and the project's if its folder is trusted, less those disabled or of no use."""
     from agent.beads.bead import are_used
     from tools import registry
@@ -136,7 +137,7 @@ def known_tools(root: Path, settings: config.Settings, trusted: bool) -> dict[st
     return registry.load([config.config_dir() / "tools", *project], settings.tools.disabled, without)
 
 
-def mcp_servers(root: Path, settings: config.Settings) -> tuple[dict[str, Server], list[str]]:
+def mcp_servers(root: Path, settings: Settings) -> tuple[dict[str, Server], list[str]]:
     """The MCP servers of the settings and of the folder's .mcp.json, and what is wrong with any."""
     if not settings.mcp.servers and not os.path.lexists(root / ".mcp.json"):
         return {}, []
@@ -161,7 +162,7 @@ def workspace_root(folder: Path) -> Path:
     return folder.resolve()
 
 
-def settings_for(root: Path, options: argparse.Namespace) -> tuple[config.Settings, bool, list[str]]:
+def settings_for(root: Path, options: argparse.Namespace) -> tuple[Settings, bool, list[str]]:
     """The settings for a workspace, whether its project files are trusted, and what a person should know of that."""
     steps = getattr(options, "max_steps", None)
     flags: dict[str, Any] = {} if steps is None else {"budget.steps": steps}
@@ -178,7 +179,7 @@ def settings_for(root: Path, options: argparse.Namespace) -> tuple[config.Settin
 def effects(given: Sequence[str]) -> list[str]:
     """The effects given as --allow. Raises UsageError for one that does not exist."""
     for effect in given:
-        if not re.fullmatch(config.EFFECT, effect):
+        if not re.fullmatch(EFFECT, effect):
             raise UsageError(f"--allow {effect} is not an effect", "There are: shell, net:HOST, mcp:SERVER.")
     return list(given)
 

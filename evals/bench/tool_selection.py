@@ -237,9 +237,9 @@ def tasks(known: dict[str, Tool]) -> list[tuple[str, str]]:
 
 def counter() -> Callable[[str], int]:
     """Counts the tokens of a text, by the embedded model's vocabulary if it is on this machine."""
-    from agent.config import Settings
     from agent.errors import ApprenticeError
     from agent.models import embedded
+    from agent.settings import Settings
 
     try:
         from llama_cpp import Llama

@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 
 from agent import config
-from agent.config import Settings, load
+from agent.config import load
 from agent.errors import ConfigError
+from agent.settings import Settings
 
 
 def user_says(text: str) -> Path:

@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
-from agent.config import Rule
 from agent.consent import Consent
 from agent.errors import ConsentDenied
 from agent.policy import Rules
 from agent.redact import Redactor
+from agent.settings import Rule
 
 
 class Person:

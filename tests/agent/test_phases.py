@@ -10,12 +10,12 @@ import pytest
 
 from agent import phases
 from agent.commands.task import do
-from agent.config import Work
 from agent.errors import ModelError, UsageError
 from agent.loop import Loop
 from agent.messages import Json, Route, Trajectory
 from agent.models.scripted import Scripted
 from agent.run import Run
+from agent.settings import Work
 from skills import registry as skills_registry
 from tests.program import run, script
 from tools import registry as tools_registry

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from agent.config import Rule
 from agent.policy import BUILT_IN, Request, Rules, spelled
+from agent.settings import Rule
 
 
 def rule(action: str, **named: Any) -> Rule:

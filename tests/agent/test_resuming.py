@@ -13,12 +13,13 @@ from typing import Any
 
 import pytest
 
-from agent.config import Settings, config_dir, data_dir
+from agent.config import config_dir, data_dir
 from agent.loop import Loop
 from agent.messages import Detail, Json, Message, Route, ToolCall, Trajectory
 from agent.redact import Redactor
 from agent.resuming import GO_ON, UNKNOWN, conversation, read_again, read_back, todos_of
 from agent.run import Run
+from agent.settings import Settings
 from agent.traces import TraceStore
 from tests.in_process import typed
 from tests.program import AGENT, Done, refused, run, script

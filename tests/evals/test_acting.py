@@ -8,12 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from agent.config import Settings, data_dir
+from agent.config import data_dir
 from agent.errors import ModelUnavailable
 from agent.messages import Message
 from agent.models.base import Capabilities
 from agent.models.scripted import Scripted
 from agent.session import Session
+from agent.settings import Settings
 from evals import acting, measured
 from evals.acting import ACTING, METRICS, Row
 from evals.compare import summarise

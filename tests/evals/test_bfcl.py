@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from agent.config import Settings
 from agent.errors import InputError
 from agent.messages import Json, ToolCall
+from agent.settings import Settings
 from evals import bfcl, measured
 from evals.bfcl import BFCL, Case, problem, read, valid
 from tests.evals.test_commands import evals

@@ -12,9 +12,9 @@ from agent import config
 from agent.errors import UsageError
 
 if TYPE_CHECKING:
-    from agent.config import Settings
     from agent.messages import Json
     from agent.models.base import Model
+    from agent.settings import Settings
     from training.synthesis.work import Make, Plan
 
 SKILLS = ("annotate", "tools", "rehearsal")

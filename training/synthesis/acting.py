@@ -18,8 +18,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
 
-from agent.config import Settings
 from agent.errors import UsageError
+from agent.settings import Settings
 from evals import record
 from evals.simulated.case import Case, Kind
 from evals.simulated.judge import judge

@@ -14,11 +14,11 @@ from typing import Any
 
 import pytest
 
-from agent.config import McpServer
 from agent.errors import ToolError
 from agent.mcp.config import Server
 from agent.mcp.elicitation import Person
 from agent.mcp.tools import Servers
+from agent.settings import McpServer
 from tests.wire.mcp_http_server import McpHttpServer
 
 FOLLOW = (

@@ -10,13 +10,13 @@ from typing import Any, TypeVar
 
 import pytest
 
-from agent.config import Settings
 from agent.consent import Consent
 from agent.errors import ConsentDenied, OutputError, ToolError, UsageError
 from agent.mcp import approval
 from agent.mcp.config import Server
 from agent.mcp.tools import Servers, tool_names
 from agent.redact import Redactor
+from agent.settings import Settings
 from tests.agent.mcp.conftest import Place, described
 from tools import registry
 from tools.registry import Tool, ToolContext

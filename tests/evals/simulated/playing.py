@@ -8,10 +8,10 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import TypeVar
 
-from agent.config import Settings
 from agent.models.base import Capabilities
 from agent.models.scripted import Scripted
 from agent.session import Session
+from agent.settings import Settings
 from evals import record
 from evals.simulated.case import Call, Case, Check, Offered, Turn
 from evals.simulated.judge import Verdict, judge
