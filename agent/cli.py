@@ -33,11 +33,13 @@ commands (each has its own --help):
   doctor    what is missing, the fix    deploy      a specialist to Ollama or a server
   config    settings: show, set, trust  policy      what is allowed, asked about, denied
   work      ready beads, one by one     mcp         servers whose tools it may use; be one
+  resume    go on when interrupted
 """
 
 COMMANDS = {
     "chat": "agent.commands.chat",
     "work": "agent.commands.work",
+    "resume": "agent.commands.resume",
     "skills": "agent.commands.listings",
     "tools": "agent.commands.listings",
     "models": "agent.commands.listings",

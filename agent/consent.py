@@ -97,7 +97,9 @@ class Consent:
             bound._confirmed.append(verdict)
         return bound
 
-    async def require(self, effect: str, detail: str, *, path: str = "", command: str = "", sent: str = "") -> None:
+    async def require(
+        self, effect: str, detail: str, *, path: str = "", command: str = "", sent: str = "", how: str = ""
+    ) -> None:
         """Return if the effect is allowed.
 
         Args:
@@ -105,12 +107,13 @@ class Consent:
             detail: what exactly would happen, as the person reads it: the path, the command, the address.
             path: the file that is written.
             command: the shell command.
+            how: what in a program that the command runs uses the network, if anything.
             sent: what leaves the machine, e.g. the address; by default the arguments of the call.
 
         Raises:
             ConsentDenied: nobody allowed it; the hint names the flag that would.
         """
-        how = shell_words.uses_network(command) if command else ""
+        how = how or (shell_words.uses_network(command) if command else "")
         if self.local_only and (effect.startswith("net:") or how):
             raise ConsentDenied(f"{detail} needs the network{f' ({how})' if how else ''}, and privacy is local-only")
         carried = self._carried(effect, sent or command, bool(how))
@@ -155,7 +158,7 @@ class Consent:
         if verdict.action == "ask" and verdict not in self._confirmed:
             return _Doubt(effect, verdict.reason, needs_person=True)
         if carried and (carried.secret or not (standing and effect.startswith("mcp:"))):
-            return _Doubt(effect, f"it carries {carried.what}", needs_person=True)
+            return _Doubt(effect, f"it carries {carried.what}", needs_person=True, leaks=True)
         if standing or (self._since_outside if exposed else self.answers).get(key):
             return None
         if exposed:
@@ -174,6 +177,7 @@ class Consent:
             if self.ask is not None and doubt.lasts:
                 (self._since_outside if doubt.exposed else self.answers)[doubt.key] = yes
         if not yes:
+            self.taint.memory.doubted.update(doubt.effect for doubt in doubts if doubt.leaks)
             because = f" ({'; '.join(reasons)})" if reasons else ""
             raise ConsentDenied(f"not allowed: {detail}{because}", " ".join(dict.fromkeys(d.hint for d in doubts)))
 
@@ -200,6 +204,7 @@ class _Doubt:
     reason: str = ""
     needs_person: bool = False
     """No flag stands for the answer."""
+    leaks: bool = False
     exposed: bool = False
     key: str = ""
 

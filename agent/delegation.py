@@ -14,11 +14,11 @@ from dataclasses import dataclass, replace
 from pydantic import BaseModel, ConfigDict, Field
 
 from agent import phases, router
-from agent.config import Settings
 from agent.errors import ApprenticeError, ToolError
 from agent.messages import Route
 from agent.run import Run
 from agent.session import Session
+from agent.settings import Settings
 from tools.registry import Tool
 
 ANSWER = 1500
@@ -37,7 +37,7 @@ class SubTask(BaseModel):
     task: str = Field(max_length=4000, description="all that the sub-agent needs to know: it sees nothing else")
     model: str = Field("", max_length=200, description="a configured model's address; yours if left out")
     tools: list[str] = Field([], max_length=50, description="names of your tools that it may use; all if left out")
-    steps: int | None = Field(None, ge=1, description="the most turns that it may take")
+    steps: int = Field(0, ge=0, description="the most turns that it may take; 0: no other limit than yours")
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +90,7 @@ def _plan(parent: Run, task: SubTask) -> tuple[Route, dict[str, Tool]]:
     chosen = task.model or settings.work.delegate_model or parent.trajectory.model
     route = router.route(settings, flag=chosen)
     tools = phases.offered(parent.offered, settings.work, parent.depth + 1)
+    tools.pop("find_tools", None)  # it adds to the parent's offer: what it found there, a sub-agent has
     if unknown := [name for name in task.tools if name not in tools]:
         raise ToolError(f"a sub-agent cannot have the tool {unknown[0]!r}", f"There are: {', '.join(tools) or 'none'}.")
     offered = {name: tools[name] for name in task.tools} or tools

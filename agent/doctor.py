@@ -26,8 +26,8 @@ from pathlib import Path
 from typing import Any
 
 from agent import config, registry, trust
-from agent.config import Settings
 from agent.errors import ApprenticeError, ConfigError
+from agent.settings import Settings
 
 ROOT = Path(__file__).resolve().parent.parent
 SET_UP = shlex.quote(str(ROOT / "scripts" / "setup"))

@@ -1,7 +1,7 @@
 """What a run has read, and whether an address, a command or a message about to leave carries a piece of it.
 
-A piece counts where it is long (PIECE characters in a row, letters and digits only), or shorter and not a word (SHORT
-characters with digits among the letters), or a secret. Addresses are also read with their percent signs, base64,
+A piece counts where it is long (PIECE characters in a row, letters and digits only), or shorter and no word (SHORT or a
+little more, with digits among the letters), or a secret. Addresses are also read with their percent signs, base64,
 hexadecimal and backwards spelling undone, and what went to the same place before is read together with it, so that a
 text sent in slices is seen. An address that stood, as it is, in what was read or typed carries nothing new.
 
@@ -21,7 +21,9 @@ from typing import Protocol
 
 PIECE, SHORT, NUMBER, OPAQUE = 24, 12, 13, 32
 """Characters from which a piece counts: of any text, of letters with digits, of digits, of what may be a code."""
-REMEMBERED = 2_000_000
+STEP = 2
+"""Letters between the windows that are kept: a piece of SHORT + STEP - 1 is never missed."""
+REMEMBERED = 500_000
 """Characters that are compared; the oldest are forgotten."""
 LONGEST = 20_000
 """Characters of an address or message that are looked at; a longer one counts as a leak if anything was read."""
@@ -50,10 +52,14 @@ class Memory:
     texts: dict[str, str] = field(default_factory=dict)
     """Letters and digits of what is private, in lower case, by where it came from: files and commands under the empty
     name, a server's answers under `mcp:SERVER`, which may be given its own words again."""
+    windows: dict[str, set[str]] = field(default_factory=dict)
+    """Of these texts, every STEP letters the SHORT that follow: a piece is found without reading it all again."""
     links: set[str] = field(default_factory=set)
     typed: str = ""
-    sent: dict[str, str] = field(default_factory=dict)
-    """What went to each place before, the last LONGEST characters."""
+    sent: dict[tuple[str, str], str] = field(default_factory=dict)
+    """What went to each place before without a doubt, in paths and in queries, the last LONGEST characters."""
+    doubted: set[str] = field(default_factory=set)
+    """Places to which something was sent that a person refused: only known addresses are free of doubt there."""
 
     def read(self, text: str, *, origin: str | None = "", links: bool = False) -> None:
         """Remember an observation.
@@ -66,8 +72,15 @@ class Memory:
         if links:
             found = (_address(link) for link in _LINK.findall(text))
             self.links.update(link for link in found if not self._piece(_letters(link), ""))
-        if origin is not None:
-            self.texts[origin] = (self.texts.get(origin, "") + " " + _letters(text))[-REMEMBERED:]
+        if origin is None:
+            return
+        letters = _letters(text)
+        known = f"{self.texts.get(origin, '')} {letters}"
+        if len(known) > REMEMBERED:  # the older half goes, so that this is seldom
+            known = known[-REMEMBERED // 2 :]
+            self.windows[origin] = set(_windows(known))
+        self.texts[origin] = known
+        self.windows.setdefault(origin, set()).update(_windows(letters))
 
     def said(self, words: str) -> None:
         """Remember what the person typed: it may be sent."""
@@ -87,16 +100,24 @@ class Memory:
             return Leak("a secret", secret=True)
         if not any(self.texts.values()) or self._is_known(outgoing):
             return None
+        if place in self.doubted:
+            return Leak("words of the model's own, which tried before to send what was read")
         if len(outgoing) > LONGEST:
             return Leak(f"{len(outgoing):,} characters")
-        values = " ".join(_values(outgoing))
-        together = (self.sent.get(place, "") + values)[-LONGEST:]
-        self.sent[place] = together
-        for reading in [*readings, *_readings(together)]:
+        values = _values(outgoing)
+        together = {
+            (place, part): (self.sent.get((place, part), "") + value)[-LONGEST:] for part, value in values.items()
+        }
+        for text in together.values():
+            readings += _readings(text)
+        for reading in readings:
             if found := self._piece(_letters(reading), place):
                 return Leak(f"what was read: {found[:40]!r}")
-        opaque = next((part for part in _CODED.findall(values) if self._is_opaque(part, place)), "")
-        return Leak(f"what may be a code: {opaque[:40]!r}") if opaque else None
+        words = _CODED.findall(" ".join(values.values()))
+        if opaque := next((word for word in words if self._is_opaque(word, place)), ""):
+            return Leak(f"what may be a code: {opaque[:40]!r}")
+        self.sent.update(together)  # only what raised no doubt: else every later address would raise it again
+        return None
 
     def _is_known(self, outgoing: str) -> bool:
         """Whether an address stood in what was read or typed, or is the beginning of one that did."""
@@ -104,13 +125,13 @@ class Memory:
         return outgoing.startswith("http") and any(link.startswith(address) for link in self.links)
 
     def _piece(self, letters: str, place: str) -> str:
-        """The first piece that was read elsewhere and not typed. Steps of half a window miss no longer match."""
-        others = [text for origin, text in self.texts.items() if not (origin and origin == place)]
-        for start in range(0, len(letters) - SHORT + 1, SHORT // 2):
+        """The first piece that was read elsewhere and not typed."""
+        others = [origin for origin in self.texts if not (origin and origin == place)]
+        for start in range(len(letters) - SHORT + 1):
             window = letters[start : start + SHORT]
-            for text in others:
-                if window in text and window not in self.typed:
-                    found = _grown(letters, start, text)
+            for origin in others:
+                if window in self.windows[origin] and window not in self.typed:
+                    found = _grown(letters, start, self.texts[origin])
                     if found not in self.typed and _tells(found):
                         return found
         return ""
@@ -120,6 +141,10 @@ class Memory:
         mixed = re.search(r"\d", part) and re.search(r"[a-z]", part) and re.search(r"[A-Z]", part)
         own = self.texts.get(place, "") if place else ""
         return len(part) >= OPAQUE and bool(mixed) and letters not in self.typed and letters not in own
+
+
+def _windows(letters: str) -> Iterator[str]:
+    return (letters[start : start + SHORT] for start in range(0, len(letters) - SHORT + 1, STEP))
 
 
 def _grown(letters: str, start: int, text: str) -> str:
@@ -145,20 +170,19 @@ def _tells(piece: str) -> bool:
 
 
 def _letters(text: str) -> str:
-    return re.sub(r"[\W_]+", "", text).lower()
+    return "".join([letter for letter in text if letter.isalnum()]).lower()
 
 
-def _values(outgoing: str) -> Iterator[str]:
-    """Of an address, what the sender chooses: path and query values; of anything else, all of it."""
+def _values(outgoing: str) -> dict[str, str]:
+    """What the sender chooses: of an address its path and its query's values; of anything else, all of it."""
     if not outgoing.startswith(("http://", "https://")):
-        yield outgoing
-        return
-    with suppress(ValueError):
+        return {"text": outgoing}
+    try:
         address = urllib.parse.urlsplit(outgoing)
-        yield address.path.strip("/")
-        for name, value in urllib.parse.parse_qsl(address.query, keep_blank_values=True):
-            yield value or name
-        yield address.fragment
+    except ValueError:
+        return {"text": outgoing}
+    pairs = urllib.parse.parse_qsl(address.query, keep_blank_values=True)
+    return {"path": address.path.strip("/"), "query": "".join(value or name for name, value in pairs)}
 
 
 def _readings(text: str) -> Iterator[str]:
@@ -167,7 +191,8 @@ def _readings(text: str) -> Iterator[str]:
     yield text
     yield plain
     yield plain[::-1]
-    for word in _CODED.findall(urllib.parse.unquote(text)):
+    raw = urllib.parse.unquote(text)
+    for word in dict.fromkeys([*_CODED.findall(raw), *_CODED.findall(raw.replace("/", " "))]):
         for decode in (_base64, bytes.fromhex, _base32):
             with suppress(ValueError, binascii.Error):
                 decoded = decode(word).decode("utf-8")

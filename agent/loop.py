@@ -124,8 +124,8 @@ class Loop:
             earlier: the conversation so far, without its system message.
 
         Returns:
-            The answer, as far as it goes; empty if the run was stopped before one. `gave_up` says whether the model
-            was the reason.
+            The answer, or the summary of job_complete, as far as it goes; empty if the run was stopped before one.
+            `gave_up` says whether the model was the reason.
 
         Raises:
             ModelError: the model failed; the record says so.
@@ -134,7 +134,8 @@ class Loop:
         system = Message("system", self.instructions)
         await self.put(system, shown=Message("system", "\n\n".join([self.instructions, *rules])))
         for message in (*earlier, Message("user", task)):
-            await self.put(replace(message, content=self.masked(message.content)))
+            told = replace(message, content=self.masked(message.content))
+            await self.put(told, shown=self.fenced(told) if told.role == "tool" else None)
         try:
             stop = await self.work()
         finally:  # whatever ends the run, what was observed is on record before its end is
@@ -142,6 +143,8 @@ class Loop:
         self.gave_up = stop.gave_up
         self.run.finish(stop.outcome, str(stop))
         said = self.run.messages[-1].content if isinstance(stop, Answered | Cut) else ""
+        if isinstance(stop, Ended):
+            said = self.run.todos.summary or ""
         return self.run.session.placeholders.restore(said)
 
     async def work(self) -> Stop:
@@ -162,7 +165,7 @@ class Loop:
         self.check_budgets()
         if len(self.tools) > len(self.schemas):
             self.offer_more()
-        todos = self.run.todos.shown()
+        todos = self.masked(self.run.todos.shown())
         reserve = self.request["max_tokens"] + len(todos) // 2
         shortened = await context.fit(
             self.model, self.prompt, self.observations, self.request.get("tools", ()), reserve
@@ -251,7 +254,7 @@ class Loop:
         told = {"content": content, "is_error": bool(error), "seconds": round(seconds, 3)}
         content = self.masked(content)
         message = Message("tool", content, tool_call_id=call.id, name=call.name, is_error=bool(error))
-        shown = replace(message, content=self.fence.mark(content, call.name)) if outside else message
+        shown = self.fenced(message) if outside else message
         self.commits.append(self.put(message, Detail(seconds=seconds, error=error), shown=shown))
         self.commits[-1].add_done_callback(
             lambda done: None if _failed(done) else self.run.emit("observation", id=call.id, name=call.name, **told)
@@ -280,6 +283,10 @@ class Loop:
             raise
         except Exception as crash:  # a tool may be anybody's code; its crash is an observation
             raise ApprenticeError(f"{call.name} crashed: {type(crash).__name__}: {crash}") from crash
+
+    def fenced(self, observation: Message) -> Message:
+        """An observation as the model sees it if it may come from outside; an earlier run's may."""
+        return replace(observation, content=self.fence.mark(observation.content, observation.name))
 
     def masked(self, text: str) -> str:
         """The text as this model may see it: a model that is not local gets placeholders for secrets and people."""

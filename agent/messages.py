@@ -133,12 +133,12 @@ EventKind = Literal[
 class Event:
     """What a person, or a program behind `--json`, is told while a run goes on. `data` is plain JSON.
 
-    run {task, model, reason, skills, parent} · skill {name, reason} · thought, text {text}: a piece of the stream ·
-    action {id, name, arguments} · progress {name, progress, total, message}: a tool says how far it is ·
+    run {task, model, rule, reason, skills, parent} · skill {name, reason} · thought, text {text}: a piece of the
+    stream · action {id, name, arguments} · progress {name, progress, total, message}: a tool says how far it is ·
     observation {id, name, content, is_error, seconds} · step {number, seconds,
     prompt_tokens, completion_tokens}: sent after the step is committed · notice {text} · answer {text} ·
     end {outcome, reason, seconds, prompt_tokens, completion_tokens, cost, raised}: `raised` if an error ended the run,
-    which is told after it.
+    which is told after it; tokens and cost are with those of the phases and sub-agents that are a part of the run.
     """
 
     kind: EventKind

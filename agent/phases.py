@@ -11,13 +11,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from agent import config, router
+from agent import router, selection
 from agent.errors import UsageError
 from agent.loop import Loop
 from agent.messages import Message, Route, Trajectory
 from agent.run import Run
+from agent.settings import Work
 from agent.todos import Phase, Todos
 
 if TYPE_CHECKING:
@@ -37,12 +38,13 @@ INSTRUCTIONS: dict[Phase, str] = {
     "with the steps to be done now: few, each complete in itself, since whoever does them sees the task and the todos "
     "but not what you read. When they are done you plan on, or call job_complete. You change nothing yourself.",
     "tactical": "You carry out the open todos with your tools, one after the other. When one is done, and only then, "
-    "call todo_complete with a note of what was done or found: it is all that is known of it later. If one cannot be "
+    "call todo_complete, beside the next call where you can, with a note of what was done or found: it is all that is "
+    "known of it later. If one cannot be "
     "done, say why as your answer.",
 }
 
 
-def offered(tools: Mapping[str, Tool], work: config.Work, depth: int = 0) -> dict[str, Tool]:
+def offered(tools: Mapping[str, Tool], work: Work, depth: int = 0) -> dict[str, Tool]:
     """The tools of a run without phases: the working ones, and those of todos, notes and delegation if switched on.
 
     Args:
@@ -55,7 +57,7 @@ def offered(tools: Mapping[str, Tool], work: config.Work, depth: int = 0) -> dic
     return {name: tool for name, tool in tools.items() if name not in OWN or name in on}
 
 
-def offered_in(phase: Phase, tools: Mapping[str, Tool], work: config.Work) -> dict[str, Tool]:
+def offered_in(phase: Phase, tools: Mapping[str, Tool], work: Work) -> dict[str, Tool]:
     """The tools of a phase. Raises UsageError if one that it cannot do without is disabled."""
     needed = STRATEGIC if phase == "strategic" else TACTICAL
     if missing := [name for name in needed if name not in tools]:
@@ -72,7 +74,13 @@ def own(tools: Mapping[str, Tool]) -> dict[str, Tool]:
 
 
 async def work(
-    job: Job, task: str, tools: Mapping[str, Tool], instructions: str, earlier: Sequence[Message] = ()
+    job: Job,
+    task: str,
+    tools: Mapping[str, Tool],
+    instructions: str,
+    earlier: Sequence[Message] = (),
+    todos: Todos | None = None,
+    labels: Mapping[str, Any] | None = None,
 ) -> tuple[Trajectory, str, bool]:
     """Do a job in phases, on a record that names them.
 
@@ -82,6 +90,8 @@ async def work(
         tools: all that there are; each phase is offered its own.
         instructions: for both phases, beside what each is told.
         earlier: the conversation so far, in a REPL.
+        todos: the list of an interrupted job that this one goes on with; open todos are carried out first.
+        labels: put on the job's record.
 
     Returns:
         The job's trajectory, the summary (empty if it was stopped before), and whether the model was the reason.
@@ -91,7 +101,7 @@ async def work(
         UsageError: a tool that phases need is disabled.
     """
     names = [skill.name for skill in job.skills]
-    async with Run(job.session, job.typed, job.route, skills=names) as run:
+    async with Run(job.session, job.typed, job.route, skills=names, todos=todos, labels=labels) as run:
         await run.add(Message("user", task))
         phases = Phases(job, run, task, tools, instructions, earlier)
         gave_up = await phases.alternate()
@@ -117,21 +127,21 @@ class Phases:
 
     async def alternate(self) -> bool:
         """Plan and carry out in turn until the job ends; close its record. Returns whether a model gave up."""
-        while True:
-            for phase in ("strategic", "tactical"):
-                if spent := self.spent():
-                    self.run.finish("failure", spent)
-                    return False
-                part, gave_up = await self.phase(phase)
-                if self.todos.summary is not None:
-                    self.run.finish("success", part.reason)
-                    return False
-                if part.outcome != "success":
-                    self.run.finish(part.outcome, f"{part.reason}, in the {phase} phase, run {part.id}")
-                    return gave_up
-                if phase == "strategic" and not self.todos.open:
-                    self.run.finish("failure", f"the strategic phase ended without a plan, in run {part.id}")
-                    return True
+        phase: Phase = "tactical" if self.todos.open else "strategic"
+        while not (spent := self.spent()):
+            part, gave_up = await self.phase(phase)
+            if self.todos.summary is not None:
+                self.run.finish("success", part.reason)
+                return False
+            if part.outcome != "success":
+                self.run.finish(part.outcome, f"{part.reason}, in the {phase} phase, run {part.id}")
+                return gave_up
+            if phase == "strategic" and not self.todos.open:
+                self.run.finish("failure", f"the strategic phase ended without a plan, in run {part.id}")
+                return True
+            phase = "tactical" if phase == "strategic" else "strategic"
+        self.run.finish("failure", spent)
+        return False
 
     def spent(self) -> str:
         """What of the job's budget is spent; empty if some of it is left."""
@@ -144,6 +154,7 @@ class Phases:
         """Do one phase. Returns its run as it ended, and whether its model gave up."""
         session, todos = self.job.session, self.todos
         tools = offered_in(name, self.tools, session.settings.work)
+        tools = selection.choose(tools, self.brief(), session.settings.mcp.shown)
         route = self.route(name)
         todos.phase = name
         part = Run(

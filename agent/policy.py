@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Literal
 
 from agent import shell_words
-from agent.config import Rule
+from agent.settings import Rule
 
 Action = Literal["allow", "ask", "deny", ""]
 _SEVERITY = ("deny", "ask", "allow")

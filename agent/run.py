@@ -11,15 +11,15 @@ import json
 import math
 import secrets
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-from agent.config import Budget
 from agent.errors import ApprenticeError, ModelCut, StoreError
 from agent.messages import Detail, Event, EventKind, Json, Message, Outcome, Route, Trajectory, Usage
 from agent.models.base import Delta, Reply
 from agent.session import Session
+from agent.settings import Budget
 from agent.todos import Todos
 
 if TYPE_CHECKING:
@@ -42,6 +42,7 @@ class Run:
         budget: what it may spend; the settings' if it is not a part of another run.
         depth: how many sub-agents it is away from the run that a person started.
         todos: the list that it works on; an empty one of its own if none is given.
+        labels: put on record with it.
     """
 
     def __init__(
@@ -57,6 +58,7 @@ class Run:
         budget: Budget | None = None,
         depth: int = 0,
         todos: Todos | None = None,
+        labels: Mapping[str, Any] | None = None,
     ) -> None:
         self.session = session
         self.budget = budget or session.settings.budget
@@ -77,7 +79,7 @@ class Run:
             model=route.model,
             tools=list(tools),
             route=route,
-            labels={"source": session.source} if session.source else {},
+            labels=({"source": session.source} if session.source else {}) | dict(labels or {}),
             started=time.time(),
             workspace=str(session.workspace.root),
             messages=[],
@@ -128,7 +130,8 @@ class Run:
         route = self.trajectory.route
         assert route is not None
         run = self.trajectory
-        self.emit("run", task=run.task, model=route.model, reason=route.reason, skills=run.skills, parent=run.parent_id)
+        how = {"model": route.model, "rule": route.rule, "reason": route.reason}
+        self.emit("run", task=run.task, **how, skills=run.skills, parent=run.parent_id)
         for message in self._given:
             await self.add(message)
 
@@ -158,7 +161,7 @@ class Run:
             return
         run.outcome, run.reason, run.score, run.ended = outcome, reason, score, time.time()
         self.session.store.close_run(run)
-        usage = run.usage
+        usage = self.spent
         self.emit(
             "end",
             outcome=outcome,

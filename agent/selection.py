@@ -12,7 +12,6 @@ import math
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from agent.messages import Json
@@ -34,16 +33,8 @@ STOP = frozenset(
         some if then than into about up out so need want there here have has had""",
     )
 )
-BLANK = str.maketrans({char: " " for char in map(chr, range(128)) if not char.isalnum()})
+BLANK = str.maketrans({char: " " for char in map(chr, range(1, 128)) if not char.isalnum()})
 HUMP = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
-
-
-@dataclass(frozen=True, slots=True)
-class Document:
-    """What a tool is found by: its words, those of the name several times."""
-
-    name: str
-    words: tuple[str, ...]
 
 
 class Index:
@@ -54,8 +45,10 @@ class Index:
     """
 
     def __init__(self, tools: Mapping[str, Tool]) -> None:
-        self.documents = [document(tool) for tool in tools.values()]
-        self.mean = sum(len(one.words) for one in self.documents) / max(len(self.documents), 1)
+        self.names = list(tools)
+        together = "\0".join([_text(tool).replace("\0", " ") for tool in tools.values()])  # one pass over all is faster
+        self.texts = together.lower().translate(BLANK).split("\0") if tools else []
+        self.mean = sum(map(len, self.texts)) / max(len(self.names), 1)
 
     def best(self, query: str, most: int) -> list[str]:
         """The names of the tools that fit a text best, best first; those that share no word with it are left out."""
@@ -63,32 +56,31 @@ class Index:
         if not forms:
             return []
         wanted = frozenset(forms)
-        hits = [(one, wanted.intersection(one.words)) for one in self.documents]
-        hits = [(one, words) for one, words in hits if words]
-        frequency = Counter(term for _, words in hits for term in {forms[word] for word in words})
-        total = len(self.documents)
+        hits = [(place, found) for place, text in enumerate(self.texts) if (found := wanted.intersection(text.split()))]
+        frequency = Counter(term for _, found in hits for term in {forms[word] for word in found})
+        total = len(self.names)
         weight = {term: math.log(1 + (total - n + 0.5) / (n + 0.5)) for term, n in frequency.items()}
-        scored = [(self._score(one, words, forms, weight), -place) for place, (one, words) in enumerate(hits)]
-        return [hits[-place][0].name for _, place in sorted(scored, reverse=True)[:most]]
+        scored = [(-self._score(self.texts[place], found, forms, weight), place) for place, found in hits]
+        return [self.names[place] for _, place in sorted(scored)[:most]]
 
-    def _score(
-        self, one: Document, words: Iterable[str], forms: Mapping[str, str], weight: Mapping[str, float]
-    ) -> float:
-        counts: Counter[str] = Counter()
-        for word in words:
-            counts[forms[word]] += one.words.count(word)
-        length = K1 * (1 - B + B * len(one.words) / self.mean)
+    def _score(self, text: str, found: Iterable[str], forms: Mapping[str, str], weight: Mapping[str, float]) -> float:
+        words, counts = text.split(), Counter[str]()
+        for word in found:
+            counts[forms[word]] += words.count(word)
+        length = K1 * (1 - B + B * len(text) / self.mean)
         return sum(weight[term] * n * (K1 + 1) / (n + length) for term, n in counts.items())
 
 
-def document(tool: Tool) -> Document:
-    """A tool's words: of its name, description and parameters."""
-    name = HUMP.sub(" ", tool.name).lower().translate(BLANK)
+def _text(tool: Tool) -> str:
+    """What a tool is found by: its name several times, its description and its parameters."""
+    name = tool.name if tool.name.islower() else HUMP.sub(" ", tool.name)
     parameters = tool.parameters if isinstance(tool.parameters, dict) else tool.schema["function"]["parameters"]
-    pieces = [name] * NAME_WEIGHT + [tool.description.lower()]
+    pieces = [name] * NAME_WEIGHT + [tool.description]
     for key, entry in parameters.get("properties", {}).items():
-        pieces += [key.lower(), str(entry.get("description", "")).lower() if isinstance(entry, dict) else ""]
-    return Document(tool.name, tuple(" ".join(pieces).translate(BLANK).split()))
+        pieces.append(key)
+        if isinstance(entry, dict) and "description" in entry:
+            pieces.append(str(entry["description"]))
+    return " ".join(pieces)
 
 
 def query_forms(query: str) -> dict[str, str]:
@@ -130,11 +122,21 @@ def choose(tools: Mapping[str, Tool], task: str, shown: int) -> dict[str, Tool]:
     if len(many) <= shown:
         return dict(tools)
     index = Index(many)
-    chosen = set(index.best(task, shown))
+    chosen = set(list(dict.fromkeys([*index.best(task, shown), *_in_turn(many)]))[:shown])
     offer = {name: tool for name, tool in tools.items() if name not in many or name in chosen}
     finder = find_tools(many, index, offer)
     offer[finder.name] = finder
     return offer
+
+
+def _in_turn(tools: Mapping[str, Tool]) -> list[str]:
+    """The tools' names, one of each server after the other: they fill the places that no word decided."""
+    turns: Counter[str] = Counter()
+    order: list[tuple[int, str]] = []
+    for name, tool in tools.items():
+        order.append((turns[tool.origin], name))
+        turns[tool.origin] += 1
+    return [name for _, name in sorted(order, key=lambda one: one[0])]
 
 
 def find_tools(many: Mapping[str, Tool], index: Index, offer: dict[str, Tool]) -> Tool:

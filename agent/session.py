@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from agent import registry
-from agent.config import Settings
 from agent.consent import Consent
 from agent.messages import Event
 from agent.models.base import Model
 from agent.personal import Placeholders
+from agent.settings import Settings
 
 if TYPE_CHECKING:
     from agent.mcp.tools import Servers

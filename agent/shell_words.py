@@ -55,7 +55,13 @@ _CODE = re.compile(
 )
 _BUILT = re.compile(
     rf"\|\s*(?:\S*/)?(?:{_INTERPRETERS})(?=\s|$)|\beval\b|\bbase64\s+(?:-d|-D|--decode)|\bxxd\s+-r|\bb64decode|\bexec\(|"
-    rf"__import__|\bfromhex|\bunhexlify|\bcodecs\.decode|<\(|\b(?:{_INTERPRETERS})\s+<<|\bimportlib|\bcompile\("
+    rf"__import__|\bfromhex|\bunhexlify|\bcodecs\.decode|<\(|\b(?:{_INTERPRETERS})\s+<<|\bimportlib|(?<!re\.)\bcompile\("
+)
+_CODE_BUILT = re.compile(r"(?<![\w.])(?:exec|eval)\(|__import__|b64decode|unhexlify|\b(?:curl|wget|ncat|netcat)\b")
+_READERS = (
+    "ls cat head tail wc grep egrep rg git diff cmp sort uniq cut tr echo printf pwd date stat file du df tree mkdir "
+    "rmdir touch cp mv rm basename dirname seq true false test cd tee column nl md5sum sha256sum whoami uname which "
+    "type jq"
 )
 _META = re.compile(r"[;&|\n\r`$<>(){}]")
 
@@ -107,3 +113,23 @@ def uses_network(command: str) -> str:
         if name.startswith("python") and {"-m"} & set(words) and {"pip", "http.server", "ensurepip"} & set(words):
             return repr(part[:40])
     return ""
+
+
+def runs_code(command: str) -> bool:
+    """Whether a command may run what is written in a file: all but those that only read, list and move."""
+    return any(part.split()[0].rpartition("/")[2] not in _READERS.split() for part in parts(command))
+
+
+def code_uses_network(name: str, text: str) -> str:
+    """What in a program's text uses the network, or hides what it does; empty if nothing is seen.
+
+    Args:
+        name: of its file; what has no suffix of a language is read as a shell script too.
+        text: the program.
+    """
+    found = _CODE.search(text) or _CODE_BUILT.search(text)
+    if found:
+        return f"{found[0]!r} in {name}"
+    is_script = "." not in name.rpartition("/")[2] or name.endswith((".sh", ".bash", ".mk"))
+    how = uses_network(text.replace("@", " ")) if is_script else ""
+    return f"{how} in {name}" if how else ""

@@ -42,6 +42,8 @@ class Taint:
     since: float = 0.0
     """When the first did; seconds since the epoch."""
     started: float = field(default_factory=time.time)
+    written: set[str] = field(default_factory=set)
+    """The files that the model wrote or edited; running them is running its code."""
     memory: Memory = field(default_factory=Memory)
 
     def expose(self, source: str, began: float) -> None:
@@ -71,6 +73,8 @@ class Taint:
         )
         if direct:
             self.expose(tool.name, began)
+        if tool.effect == "write" and isinstance(path := arguments.get("path"), str):
+            self.written.add(path)
         changed = _changed(tool, arguments, workspace)
         server = f"mcp:{tool.name.partition('__')[0]}" if tool.effect == "mcp" else ""
         public = direct and tool.effect == "net"
@@ -79,8 +83,10 @@ class Taint:
 
 
 def _is_ours(failure: str, arguments: Json) -> bool:
-    """Whether the sentence of a failed fetch names no address but the one asked for: a server may choose others."""
-    return "://" not in failure.replace(str(arguments.get("url")), "")
+    """Whether a failed fetch's sentence is about the address asked for and no other: a server may have chosen that."""
+    url = str(arguments.get("url", ""))
+    host = url.partition("://")[2].partition("/")[0].partition(":")[0]
+    return bool(host) and host in failure and "://" not in failure.replace(url, "")
 
 
 def _changed(tool: Tool, arguments: Json, workspace: Workspace) -> float:

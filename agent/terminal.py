@@ -90,7 +90,8 @@ class Rich:
 
     def __call__(self, event: Event) -> None:
         if event.kind in ("text", "thought"):
-            self._stream(event.kind, event.data["text"])
+            if event.run_id not in self.parts.aside:
+                self._stream(event.kind, event.data["text"])
             return
         self._end_stream()
         if event.kind == "answer":
@@ -155,15 +156,27 @@ def _rendered(text: str) -> Markdown:
 
 
 class Parts:
-    """Shortens what is told of a run that is a part of another: its title stood in the other's line before it."""
+    """Shortens what is told of a run that is a part of another: its title stood in the other's line before it.
+
+    A phase of a job is told in full. Of a sub-agent, which may work beside others, a line when it begins and when it
+    ends, with its run.
+    """
 
     def __init__(self) -> None:
         self.runs: set[str] = set()
+        self.aside: set[str] = set()
+        """Sub-agents."""
 
     def line(self, event: Event) -> str:
         """The event's line; empty if it has none."""
-        if event.kind == "run" and event.data.get("parent"):
+        rule = event.data.get("rule") if event.kind == "run" else ""
+        if rule == "delegated":
+            self.aside.add(event.run_id)
+        elif event.kind == "run" and event.data.get("parent") and rule != "phase":
             self.runs.add(event.run_id)
+        if event.run_id in self.aside:
+            run = f" · run {event.run_id}" if event.kind == "end" else ""
+            return f"  {summary(event)}{run}" if event.kind in ("run", "notice", "end") else ""
         if event.run_id not in self.runs:
             return summary(event)
         return "  " + summary(event) if event.kind in ("notice", "end") else ""

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from agent import config
-from agent.config import Settings
 from agent.errors import UsageError
+from agent.settings import Settings
 
 if TYPE_CHECKING:
     from agent.messages import Json

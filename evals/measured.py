@@ -15,17 +15,17 @@ from typing import Any, Generic, Protocol, TypeVar
 
 from pydantic import BaseModel
 
-from agent.config import Settings
 from agent.messages import Event, Json, Message
 from agent.session import Session
+from agent.settings import Settings
 from evals import record
 from evals.few_shot import FewShot
 from evals.subject import subject
 
-STEPS = 12
-"""The most turns of one case."""
-REPLY_TOKENS = 384
-"""The most tokens of one reply: a small model that repeats itself would fill any limit."""
+STEPS = 10
+"""The most turns of one case; the longest solution takes 7."""
+REPLY_TOKENS = 256
+"""The most tokens of one reply: a small model that repeats itself would fill any limit. Solutions take at most 114."""
 
 
 class Shaped(Protocol):

@@ -23,16 +23,17 @@ import re
 import warnings
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
 
-from agent.config import Settings
 from agent.consent import Consent
 from agent.errors import ConfigError, ToolError
 from agent.messages import Json
 from agent.redact import Redactor
+from agent.settings import Settings
 from tools.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -76,9 +77,9 @@ class Tool:
 
     @property
     def schema(self) -> Json:
-        """The OpenAI-style function schema."""
+        """The OpenAI-style function schema. Its parameters are made once, and shared: who changes them copies them."""
         given = self.parameters
-        schema = given if isinstance(given, dict) else _plain(given.model_json_schema())
+        schema = given if isinstance(given, dict) else _json_schema(given)
         return {
             "type": "function",
             "function": {"name": self.name, "description": self.description, "parameters": schema},
@@ -207,6 +208,13 @@ def _docstring(function: Callable[..., Any]) -> tuple[str, dict[str, str]]:
         name: " ".join(note.split()) for name, note in re.findall(r"(?m)^ {4}(\w+): ((?:.*\n?)(?: {5,}.*\n?)*)", args)
     }
     return " ".join(head.split()), notes
+
+
+@cache
+def _json_schema(parameters: type[BaseModel]) -> Json:
+    """The parameters' schema. Remembered: making it takes a millisecond, and every run asks for that of every tool."""
+    schema: Json = _plain(parameters.model_json_schema())
+    return schema
 
 
 def _plain(schema: Any) -> Any:

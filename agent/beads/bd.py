@@ -13,6 +13,7 @@ import asyncio
 import json
 import os
 from contextlib import suppress
+from datetime import UTC, datetime
 from typing import Any
 
 from agent.beads import bead as words
@@ -49,7 +50,8 @@ class Bd:
 
     async def ready(self) -> list[Bead]:
         found = _beads(await self._bd("ready", MOST))
-        return [bead for bead in found if bead.status == "open" and not bead.assignee]
+        now = datetime.now(UTC)
+        return [bead for bead in found if bead.status == "open" and not bead.assignee and words.is_work(bead, now)]
 
     async def show(self, bead_id: str) -> Bead:
         return _one(await self._bd("show", checked(bead_id)), bead_id)
@@ -87,7 +89,7 @@ class Bd:
                 bead = await self.show(bead_id)
                 self.claims.refuse_others(bead, actor)
                 given += [f"--status={status}"] + (["--assignee="] if bead.status == "in_progress" else [])
-                self.claims.forget(bead_id)
+                self.claims.let_go(bead_id, counted=True, again=status == "open")
             await self._bd("update", checked(bead_id), *given, actor=actor)
             return await self.show(bead_id)
 
@@ -123,9 +125,10 @@ class Bd:
             if bead.done:
                 raise ToolError(f"{bead_id} is closed already")
             self.claims.refuse_others(bead, actor)
+            holder = bead.assignee or actor  # bd takes it from nobody else
             if note:
-                await self._bd("update", bead_id, f"--append-notes={note}", actor=actor)
-            await self._bd("close", bead_id, f"--reason={reason}", actor=actor)
+                await self._bd("update", bead_id, f"--append-notes={note}", actor=holder)
+            await self._bd("close", bead_id, f"--reason={reason}", actor=holder)
             self.claims.forget(bead_id)
             return await self.show(bead_id)
 

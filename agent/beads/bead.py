@@ -13,6 +13,7 @@ Any other kind (related, discovered-from, ...) is a remark and holds nothing bac
 from __future__ import annotations
 
 import json
+import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -23,9 +24,11 @@ from typing import TYPE_CHECKING, Any
 from agent.messages import Json
 
 if TYPE_CHECKING:
-    from agent.config import Settings
+    from agent.settings import Settings
 
 FOLDER = ".beads"
+NAME = re.compile(r"[A-Za-z0-9][\w.-]{0,119}")
+"""What a bead may be called: its id becomes a file's name, and a word on a command line."""
 GATES = ("blocks", "parent-child", "conditional-blocks", "waits-for")
 STATUSES = ("open", "in_progress", "blocked", "deferred", "closed", "pinned", "hooked")
 DONE = ("closed", "tombstone")
@@ -219,8 +222,8 @@ def ready(beads: Mapping[str, Bead], now: datetime | None = None) -> list[Bead]:
 
 
 def is_work(bead: Bead, now: datetime) -> bool:
-    """Whether there is something to do now: it is no bookkeeping, its parts are done, and its time has come."""
-    if bead.aside or bead.open_parts or bead.type in NO_WORK:
+    """Whether there is something to do now: no bookkeeping, the parts are done, its time has come, its name can be."""
+    if bead.aside or bead.open_parts or bead.type in NO_WORK or not NAME.fullmatch(bead.id):
         return False
     try:
         until = datetime.fromisoformat(bead.deferred_until)

@@ -15,7 +15,6 @@ import contextlib
 import fcntl
 import json
 import os
-import re
 import socket
 import threading
 import time
@@ -25,15 +24,13 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from agent.beads.bead import FOLDER, Bead
+from agent.beads.bead import FOLDER, NAME, Bead
 from agent.errors import ToolError
 from tools.workspace import Workspace
 
 OURS = f"{FOLDER}/apprentice"
 LOCK_SECONDS = 20.0
 """How long to wait for the lock. It is held for milliseconds, or for one call of bd."""
-NAME = re.compile(r"[A-Za-z0-9][\w.-]{0,119}")
-"""What a bead may be called: its id becomes a file's name, and a word on a command line."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,8 +126,14 @@ class Claims:
         self._path(bead_id).unlink(missing_ok=True)
 
     def refuse_others(self, bead: Bead, actor: str) -> None:
-        """Raise ToolError if somebody who is alive, as far as we can tell, works on a bead and is not the actor."""
-        if bead.status == "in_progress" and bead.assignee != actor and not self.died(bead):
+        """Raise ToolError if somebody else works on a bead, who is alive as far as we can tell.
+
+        Another run of this process is nobody else: in a conversation each turn is a run.
+        """
+        if bead.status != "in_progress" or bead.assignee == actor or self.died(bead):
+            return
+        holder = self.holder(bead.id)
+        if holder.actor != bead.assignee or replace(holder, actor="", attempts=0, seen=0.0) != _this_process():
             raise ToolError(f"{bead.id} is held by {bead.assignee or 'somebody'}, and is theirs to change")
 
     def died(self, bead: Bead) -> bool:

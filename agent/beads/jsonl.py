@@ -75,7 +75,7 @@ class BeadsFile:
                 changes = {name: value for name, value in given.items() if value is not None} | _noted(bead, note)
                 if status:
                     self.claims.refuse_others(bead, actor)
-                    self.claims.forget(bead_id)
+                    self.claims.let_go(bead_id, counted=True, again=status == "open")
                     changes |= {"assignee": ""} if bead.status == "in_progress" else {}
                     changes |= {"closed_at": None, "close_reason": ""} if bead.done else {}
                 return self._set(lines, bead, changes)

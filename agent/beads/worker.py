@@ -93,7 +93,8 @@ async def _take(session: Session, beads: Beads, way: Route, tally: Tally) -> tup
     for bead in [*left, *sorted(fresh, key=lambda bead: tried[bead.id])]:
         run = _new_run(session, bead, way)
         try:
-            return await beads.claim(bead.id, actor(run.id)), run
+            if not (await beads.show(bead.id)).open_parts:
+                return await beads.claim(bead.id, actor(run.id)), run
         except ToolError:  # somebody was faster
             continue
     return None
@@ -219,9 +220,13 @@ async def _is_lost(session: Session, beads: Beads, bead: Bead, run: Run, tally: 
     now = await beads.show(bead.id)
     if now.status == "in_progress" and now.assignee == actor(run.id):
         return False
-    if beads.claims.holder(bead.id).actor == actor(run.id):
+    holder = beads.claims.holder(bead.id)
+    if holder.actor == actor(run.id):
         beads.claims.forget(bead.id)
-    tally.blocked.append(bead.id)
+    if now.status == "open" and holder.attempts >= session.settings.beads.attempts:
+        note = f"Set aside: begun {holder.attempts} times, and given back by its run."
+        now = await beads.update(bead.id, actor(run.id), status="blocked", note=note)
+    (tally.failed if now.status == "open" else tally.blocked).append(bead.id)
     _tell(session, run.id, f"{bead.id} is {now.status} now: that was set while it was worked on")
     return True
 

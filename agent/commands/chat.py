@@ -116,7 +116,8 @@ class Conversation:
         if not self.last_run:
             raise UsageError("there is no run to show yet")
         self.session.store.flush()
-        self._say(render(self.session.store.get(self.last_run)))
+        parts = self.session.store.runs(limit=-1, parent=self.last_run)[::-1]
+        self._say(render(self.session.store.get(self.last_run), parts))
 
     def forget(self) -> None:
         self.turns.clear()

@@ -12,6 +12,7 @@ from typing import Any
 
 from agent import config
 from agent.errors import ConfigError, OutputError, UsageError
+from agent.settings import Settings
 
 
 def add_config(parser: argparse.ArgumentParser) -> None:
@@ -37,7 +38,7 @@ async def show(options: argparse.Namespace) -> int:
     from agent.commands.task import settings_for, workspace_root
 
     settings, _, notices = settings_for(workspace_root(options.workspace), options)
-    defaults = config.Settings()
+    defaults = Settings()
     for key, default, meaning in config.describe():
         value = config.value(settings, key)
         changed = value != config.value(defaults, key)
@@ -55,7 +56,7 @@ async def path(options: argparse.Namespace) -> int:
 async def set_value(options: argparse.Namespace) -> int:
     """Change one key of the user's file; the rest of the file, comments included, stays as it is."""
     target = config.config_dir() / "config.toml"
-    config.value(config.Settings(), options.key)
+    config.value(Settings(), options.key)
     if options.key not in {row[0] for row in config.describe()}:
         raise UsageError(f"{options.key} is a group of settings", "`apprentice config` lists every setting.")
     changed = _with(read_text(target), options.key, options.value)
@@ -123,13 +124,17 @@ def _toml(key: str, value: str) -> str:
     """The value as TOML writes it, by the kind of the setting."""
     import json
 
-    default: Any = config.value(config.Settings(), key)
+    default: Any = config.value(Settings(), key)
     if isinstance(default, dict):
         raise UsageError(f"{key} is a table", "`apprentice mcp add` adds a server.")
     if isinstance(default, list):
         return json.dumps([part.strip() for part in value.split(",") if part.strip()], ensure_ascii=False)
     if isinstance(default, str):
         return json.dumps(value, ensure_ascii=False)  # TOML has no surrogate pairs
+    if isinstance(default, bool):
+        if value.lower() not in ("true", "false"):
+            raise UsageError(f"{key} is true or false, not {value!r}")
+        return value.lower()
     try:
         return repr(type(default)(value))
     except ValueError:

@@ -7,8 +7,9 @@ import json
 import os
 from pathlib import Path
 
-from agent import config, registry
+from agent import registry
 from agent.errors import ConfigError
+from agent.settings import Settings
 
 
 def add_skills(parser: argparse.ArgumentParser) -> None:
@@ -145,7 +146,7 @@ async def doctor(options: argparse.Namespace) -> int:
     except ConfigError:
         if options.download:  # what the person set is not known, privacy included
             raise
-        settings = config.Settings()  # the finding `config` names the fault
+        settings = Settings()  # the finding `config` names the fault
     if options.download:
         from agent.consent import Consent
         from agent.models import embedded

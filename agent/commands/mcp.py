@@ -14,6 +14,7 @@ from agent import config
 from agent.commands.mcp_serve import add_serve
 from agent.errors import ConfigError, ConsentDenied, UsageError
 from agent.messages import Event, Json
+from agent.settings import MCP_NAME
 
 if TYPE_CHECKING:
     from agent.mcp.approval import Approval
@@ -84,7 +85,7 @@ async def add(options: argparse.Namespace) -> int:
     from agent.commands import config as file
 
     name, words = options.server, [word for word in options.command if word != "--"]
-    if not re.fullmatch(config.MCP_NAME, name):
+    if not re.fullmatch(MCP_NAME, name):
         raise UsageError(f"{name!r} cannot be a server's name", "Up to 32 letters, digits, - and _.")
     if not words:
         raise UsageError(f"{name} needs a command or a URL", f"e.g. apprentice mcp add {name} npx some-server")
@@ -221,13 +222,16 @@ async def tools(options: argparse.Namespace) -> int:
 
     async with _opened(options) as (servers, server):
         now = await servers.listing(await servers.connection(server))
+        known = approval.read(servers.data_dir, server)
+        if known is None:  # the person's own, whose first listing this is
+            approval.write(servers.data_dir, server, now)
         names = tool_names(server.name, now.tools)
         if options.json:
             for one in now.tools.values():
                 line = {"name": names[one.name], "description": one.description, "parameters": one.parameters}
                 print(json.dumps(line, ensure_ascii=False))
         else:
-            print("\n".join(_marked(approval.read(servers.data_dir, server), now)))
+            print("\n".join(_marked(known, now)))
     return 0
 
 

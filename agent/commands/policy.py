@@ -9,10 +9,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from agent.config import Settings
 from agent.consent import Consent
 from agent.errors import ConsentDenied, UsageError
 from agent.messages import Json
+from agent.settings import Settings
 
 if TYPE_CHECKING:
     from tools.registry import Tool

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import copy
 import os
 import re
 import sys
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -18,9 +20,11 @@ from agent.consent import Ask, Consent
 from agent.errors import InputError, OutputError, ToolError, UsageError
 from agent.messages import Event, Message, Route, Trajectory
 from agent.session import Session
+from agent.settings import EFFECT, Settings
 
 if TYPE_CHECKING:
     from agent.mcp.config import Server
+    from agent.resuming import Resumed
     from skills.registry import Job, Skill
     from tools.registry import Tool
 
@@ -123,7 +127,7 @@ def known_skills(root: Path, trusted: bool) -> tuple[dict[str, Skill], list[str]
     return registry.load(config.config_dir() / "skills", project if trusted else None)
 
 
-def known_tools(root: Path, settings: config.Settings, trusted: bool) -> dict[str, Tool]:
+def known_tools(root: Path, settings: Settings, trusted: bool) -> dict[str, Tool]:
     """The built-in tools, the user's, and the project's if its folder is trusted, less those disabled or of no use."""
     from agent.beads.bead import are_used
     from tools import registry
@@ -133,7 +137,7 @@ def known_tools(root: Path, settings: config.Settings, trusted: bool) -> dict[st
     return registry.load([config.config_dir() / "tools", *project], settings.tools.disabled, without)
 
 
-def mcp_servers(root: Path, settings: config.Settings) -> tuple[dict[str, Server], list[str]]:
+def mcp_servers(root: Path, settings: Settings) -> tuple[dict[str, Server], list[str]]:
     """The MCP servers of the settings and of the folder's .mcp.json, and what is wrong with any."""
     if not settings.mcp.servers and not os.path.lexists(root / ".mcp.json"):
         return {}, []
@@ -158,7 +162,7 @@ def workspace_root(folder: Path) -> Path:
     return folder.resolve()
 
 
-def settings_for(root: Path, options: argparse.Namespace) -> tuple[config.Settings, bool, list[str]]:
+def settings_for(root: Path, options: argparse.Namespace) -> tuple[Settings, bool, list[str]]:
     """The settings for a workspace, whether its project files are trusted, and what a person should know of that."""
     steps = getattr(options, "max_steps", None)
     flags: dict[str, Any] = {} if steps is None else {"budget.steps": steps}
@@ -175,7 +179,7 @@ def settings_for(root: Path, options: argparse.Namespace) -> tuple[config.Settin
 def effects(given: Sequence[str]) -> list[str]:
     """The effects given as --allow. Raises UsageError for one that does not exist."""
     for effect in given:
-        if not re.fullmatch(config.EFFECT, effect):
+        if not re.fullmatch(EFFECT, effect):
             raise UsageError(f"--allow {effect} is not an effect", "There are: shell, net:HOST, mcp:SERVER.")
     return list(given)
 
@@ -206,7 +210,9 @@ async def do(
     with_pipeline = [(skill, pipeline) for skill in active if (pipeline := skills.pipeline(skill))]
     said = ""
     for skill, pipeline in with_pipeline:
+        began = time.time()
         said = await pipeline(skills.Job(session, task, words, _route(session, model, [skill]), active, earlier=said))
+        session.consent.taint.expose(f"/{skill.name}", began)  # the document that it read may be a stranger's
     free = tuple(skill for skill in active if skill not in [skill for skill, _ in with_pipeline])
     if free or not active:
         task, target = typed.save_target(task) if by_person else (task, "")
@@ -230,10 +236,18 @@ def _as_context(said: str) -> list[Message]:
     )
 
 
-async def work_freely(job: Job, target: str = "", earlier: Sequence[Message] = ()) -> str:
-    """The ReAct loop on one task, with the bodies of the active skills as instructions.
+async def work_freely(
+    job: Job, target: str = "", earlier: Sequence[Message] = (), resumed: Resumed | None = None
+) -> str:
+    """The ReAct loop on one task, or several in phases, with the bodies of the active skills as instructions.
 
     What the model could not do (not what cost too much) `models.strong` tries anew, in a run of its own.
+
+    Args:
+        job: the task, its route and its active skills.
+        target: the file to save the answer to; empty if none.
+        earlier: the conversation so far.
+        resumed: the interrupted run that this one goes on with.
     """
     from agent import notes, phases, selection
     from agent.loop import Loop
@@ -249,19 +263,21 @@ async def work_freely(job: Job, target: str = "", earlier: Sequence[Message] = (
         found = await session.mcp.tools()
         known |= {name: tool for name, tool in found.items() if name not in session.settings.tools.disabled}
     work = session.settings.work
-    allowed = selection.choose(skills.allowed_tools(job.skills, known), task, session.settings.mcp.shown)
-    offered = phases.offered(allowed, work)
+    allowed = skills.allowed_tools(job.skills, known)
+    offered = selection.choose(phases.offered(allowed, work), task, session.settings.mcp.shown)
     names = [skill.name for skill in job.skills]
     about_skills = skills.instructions(job.skills, session.skills)
 
+    in_phases = resumed.in_phases if resumed else work.phases
+
     async def attempt(route: Route) -> tuple[Trajectory, str, bool]:
         schemas = [tool.schema for tool in offered.values()]
+        todos, labels = (copy.deepcopy(resumed.todos), {"resumes": resumed.id}) if resumed else (None, {})
         instructions = "\n\n".join(filter(None, [about_skills, await notes.shown(session, route.model)]))
-        if work.phases:
-            return await phases.work(
-                replace(job, route=route), task, allowed | phases.own(known), instructions, earlier
-            )
-        async with Run(session, job.typed, route, skills=names, tools=schemas) as run:
+        if in_phases:
+            tools = allowed | phases.own(known)
+            return await phases.work(replace(job, route=route), task, tools, instructions, earlier, todos, labels)
+        async with Run(session, job.typed, route, skills=names, tools=schemas, todos=todos, labels=labels) as run:
             loop = Loop(run, route.model, offered, instructions)
             return run.trajectory, await loop.answer(task, earlier), loop.gave_up
 

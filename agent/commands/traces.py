@@ -165,6 +165,8 @@ def render(run: Trajectory, parts: Sequence[RunSummary] = ()) -> str:
         f"labels   {' '.join(f'{key}={value}' for key, value in run.labels.items()) or '-'}",
         f"usage    {run.usage.prompt_tokens}+{run.usage.completion_tokens} tokens, {run.usage.seconds:.2f} s",
     ]
+    if parts:
+        head[-1] += f", its parts {sum(part.usage.tokens for part in parts)} tokens"
     head += [f"{'' if number else 'parts':8} {_part(part)}" for number, part in enumerate(parts)]
     body = [_message(index, *pair) for index, pair in enumerate(zip(run.messages, run.details, strict=True))]
     body += [f"\n[correction] what a person says the answer should be\n{run.correction}"] if run.correction else []

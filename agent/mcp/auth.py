@@ -16,11 +16,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs, urlsplit
 
-from agent.config import McpServer
 from agent.errors import ToolError
 from agent.mcp.approval import write_private
 from agent.mcp.config import Server
 from agent.mcp.elicitation import Person
+from agent.settings import McpServer
 
 if TYPE_CHECKING:
     import httpx2

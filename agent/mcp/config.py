@@ -18,8 +18,8 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from agent.config import MCP_NAME, McpServer, Settings
 from agent.errors import ConfigError
+from agent.settings import MCP_NAME, McpServer, Settings
 
 PROJECT_FILE = ".mcp.json"
 LARGEST = 1_000_000

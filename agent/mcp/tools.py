@@ -83,7 +83,8 @@ class Servers:
             if known is None:
                 known = await self.listing(await self.connection(server))
                 approval.write(self.data_dir, server, known)
-            elif live is not None and live.alive and live.changed:
+            elif live is not None and live.alive and (live.changed or self._differing.get(server.name)):
+                live.changed = True  # what differed may have been approved meanwhile
                 await self.connection(server)
         except ApprenticeError as error:
             self._tell(error.in_one_line)

@@ -48,7 +48,7 @@ def estimate_tokens(text: str) -> int:
 
 
 class Renderings:
-    """The bytes and the estimated tokens of messages, remembered by identity, since a Message never changes.
+    """The bytes and the estimated tokens of messages and schemas, remembered by identity, since they never change.
 
     Args:
         render: a message as it goes on one server's wire.
@@ -58,6 +58,7 @@ class Renderings:
         self._render = render
         # The message is kept beside its bytes: as long as it lives, nothing else can have its id.
         self._known: dict[int, tuple[Message, bytes, int]] = {}
+        self._tools: tuple[list[Json], int] = ([], 0)
 
     def rendered(self, messages: Sequence[Message]) -> list[bytes]:
         """Each message's bytes."""
@@ -65,8 +66,15 @@ class Renderings:
 
     def tokens(self, messages: Sequence[Message], tools: Sequence[Json] = ()) -> int:
         """The estimated length of the prompt in tokens; errs high."""
-        schemas = estimate_tokens(json.dumps(list(tools), ensure_ascii=False)) if tools else 0
-        return sum(entry[2] for entry in self._entries(messages)) + schemas
+        return sum(entry[2] for entry in self._entries(messages)) + self._tool_tokens(tools)
+
+    def _tool_tokens(self, tools: Sequence[Json]) -> int:
+        """The schemas' tokens, remembered as long as they are the same objects: a run sends the same at every step."""
+        known, count = self._tools
+        if len(known) != len(tools) or any(old is not new for old, new in zip(known, tools, strict=True)):
+            count = estimate_tokens(json.dumps(list(tools), ensure_ascii=False)) if tools else 0
+            self._tools = (list(tools), count)
+        return count
 
     def _entries(self, messages: Sequence[Message]) -> list[tuple[Message, bytes, int]]:
         if len(self._known) > REMEMBERED:

@@ -106,11 +106,11 @@ def passed(said: str, *, refused: bool = False) -> bool:
 async def client(url: str) -> None:
     """What the suite tests: connect, list the tools, call each once with arguments made from its schema."""
     from agent import config
-    from agent.config import McpServer, Settings
     from agent.errors import ToolError
     from agent.mcp.config import Server
     from agent.mcp.elicitation import Person
     from agent.mcp.tools import Servers
+    from agent.settings import McpServer, Settings
 
     async def yes(question: str) -> bool:
         return True

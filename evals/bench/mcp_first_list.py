@@ -35,10 +35,10 @@ async def ours(data: Path) -> float:
     """Seconds of ours, until the tools can be offered."""
     import mcp  # noqa: F401
 
-    from agent.config import McpServer
     from agent.mcp.config import Server
     from agent.mcp.elicitation import Person
     from agent.mcp.tools import Servers
+    from agent.settings import McpServer
 
     definition = McpServer(command=sys.executable, args=SERVER)
     server = Server("git", definition, Path.cwd())

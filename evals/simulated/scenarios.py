@@ -123,12 +123,7 @@ def none(maker: Maker) -> Draft:
     answer = maker.chance.choice(NONE[maker.split])
     check = Check(any=CANNOT)
     task = framed(part.clause, maker.split, maker.chance)
-    return Draft(maker, task, [], answer, check, [], f"No tool on offer can {_purpose(part)}", without=without)
-
-
-def _purpose(part: Part) -> str:
-    text = part.chosen[1].text
-    return text[0].lower() + text[1:]
+    return Draft(maker, task, [], answer, check, [], "No tool on offer does this.", without=without)
 
 
 def missing(maker: Maker) -> Draft:

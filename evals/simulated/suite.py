@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from random import Random
 
 from evals.simulated.case import Case, Kind, as_jsonl
 from evals.simulated.scenarios import make
@@ -43,7 +44,7 @@ def path(split: Split) -> Path:
 
 
 def cases(split: Split) -> list[Case]:
-    """The cases of a split, no two with the same task."""
+    """The cases of a split, no two with the same task, in an order in which the first of them are a sample of all."""
     found: dict[str, Case] = {}
     for kind, count in COUNTS.items():
         wanted = len(found) + (count if split == "test" else count // 2)
@@ -51,7 +52,9 @@ def cases(split: Split) -> list[Case]:
         while len(found) < wanted:
             case = make(kind, split, str(number := number + 1))
             found.setdefault(f"{case.task} {case.instructions}" if kind != "beads" else case.id, case)
-    return list(found.values())
+    mixed = list(found.values())
+    Random(split).shuffle(mixed)
+    return mixed
 
 
 def main() -> None:

@@ -22,6 +22,7 @@ from agent.errors import ToolError
 from agent.messages import Json
 from evals.simulated.case import Case, Offered
 from evals.simulated.families import Family, Spec, families, table
+from evals.simulated.values import Split
 from evals.simulated.work import TWINS, Desk
 from tools import files as file_tools
 from tools.registry import Tool, ToolContext
@@ -60,8 +61,7 @@ class World:
         return self.families[offered.family].spec(offered.tool).does in READING
 
     def _tool(self, offered: Offered) -> Tool:
-        schema = renamed(self._schema(offered), offered)
-        function = schema["function"]
+        function = schema(offered, self.case.split)["function"]
         inner = {new: old for old, new in offered.parameters.items()}
 
         async def run(context: ToolContext, **arguments: Any) -> str:
@@ -72,14 +72,6 @@ class World:
 
         model = _model(offered.called, json.dumps(function["parameters"]))
         return Tool(offered.called, function["description"], model, run, "read", False, "simulated")
-
-    def _schema(self, offered: Offered) -> Json:
-        if offered.family == "work":
-            return TWINS[offered.tool].schema(offered.tool)
-        if offered.family == "files":
-            return FILES[offered.tool].schema
-        family = self.families[offered.family]
-        return family.function(family.spec(offered.tool))
 
     def _answer(self, offered: Offered, given: Json) -> str:
         """What a tool says. Raises ToolError, which the model reads."""
@@ -117,9 +109,15 @@ def _model(name: str, parameters: str) -> type[BaseModel]:
     return model_of(name, json.loads(parameters))
 
 
-def renamed(schema: Json, offered: Offered) -> Json:
-    """A schema with the names that the model sees, its parameters in the order of those names' table."""
-    function = schema["function"]
+def schema(offered: Offered, split: Split) -> Json:
+    """What the model sees of a tool: its own schema under the names on offer, the parameters in their order."""
+    if offered.family == "work":
+        function = TWINS[offered.tool].schema(offered.tool)["function"]
+    elif offered.family == "files":
+        function = FILES[offered.tool].schema["function"]
+    else:
+        family = families(split)[offered.family]
+        function = family.function(family.spec(offered.tool))["function"]
     parameters = function["parameters"]
     names = {old: offered.parameters.get(old, old) for old in parameters["properties"]}
     order = [old for old in offered.parameters if old in names] or list(names)

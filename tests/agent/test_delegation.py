@@ -165,7 +165,7 @@ def test_depth_is_checked_where_it_counts_too(bench: Make) -> None:
         ({"task": "a", "tools": ["read_file", "sing"]}, "cannot have the tool 'sing'"),
         ({"task": "a", "tools": ["todo_complete"]}, "cannot have the tool 'todo_complete'"),
         ({"task": "a", "colour": "red"}, "tasks.1.colour: Extra inputs are not permitted"),
-        ({"task": "a", "steps": 0}, "greater than or equal to 1"),
+        ({"task": "a", "steps": -1}, "greater than or equal to 0"),
     ],
 )
 def test_what_a_sub_agent_cannot_have_is_refused_before_any_begins(bench: Make, task: Json, said: str) -> None:

@@ -18,8 +18,8 @@ from typing import Any
 import pytest
 
 from agent import config, doctor
-from agent.config import Settings
 from agent.doctor import Finding
+from agent.settings import Settings
 
 
 class Backend(BaseHTTPRequestHandler):

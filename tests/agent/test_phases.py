@@ -10,10 +10,13 @@ import pytest
 
 from agent import phases
 from agent.commands.task import do
-from agent.config import Work
 from agent.errors import ModelError, UsageError
-from agent.messages import Json, Trajectory
+from agent.loop import Loop
+from agent.messages import Json, Route, Trajectory
 from agent.models.scripted import Scripted
+from agent.run import Run
+from agent.settings import Work
+from skills import registry as skills_registry
 from tests.program import run, script
 from tools import registry as tools_registry
 
@@ -241,14 +244,22 @@ def test_a_handing_over_of_nothing_is_refused(bench: Make, call: Json, said: str
     assert said in parts[0].messages[3].content
 
 
+def test_a_tool_that_ends_a_run_gives_its_answer_too(bench: Make) -> None:
+    made = bench([END], settings=ON)
+
+    async def go() -> str:
+        async with Run(made.session, "t", Route("scripted", "flag", "r")) as run:
+            return await Loop(run, "scripted", made.session.tools).answer("t")
+
+    assert asyncio.run(go()) == "a.txt is written"
+
+
 def test_a_skill_that_narrows_the_tools_does_not_stop_the_phases(bench: Make) -> None:
     made = bench([PLAN, WROTE, CHECKED, END], settings=ON)
     folder = made.session.workspace.root / "only-read"
     folder.mkdir()
     (folder / "SKILL.md").write_text("---\nname: only-read\ndescription: Reads.\nallowed-tools: Read\n---\nRead.\n")
-    from skills import registry as skills
-
-    made.session.skills, _ = skills.load(folder.parent, None)
+    made.session.skills, _ = skills_registry.load(folder.parent, None)
     assert asyncio.run(do(made.session, "/only-read make a file", model="")) == "a.txt is written"
     assert offered(made.model.requests[1]) == {"read_file", "read_skill_file", "todo_complete"}
 
@@ -281,5 +292,34 @@ def test_phases_are_switched_on_by_a_flag(workspace: Any) -> None:
     assert (workspace / "a.txt").read_text() == "hi"
     shown = run("traces", "show", "last", cwd=workspace).stdout
     assert shown.count("success: ") == 4
+    assert "usage    0+0 tokens, 0.00 s, its parts " in shown
     assert "· success: 2 todos planned, 2 open ·" in shown
     assert "(part of" not in shown
+
+
+def serving_tools(made: Any, *names: str) -> None:
+    """MCP tools as a server's would be: two of them, with one place in the offer."""
+    parameters = made.session.tools["todo_list"].parameters
+
+    async def answer(context: Any) -> str:
+        return "served"
+
+    for name in names:
+        made.session.tools[name] = tools_registry.Tool(
+            name, f"Does {name}.", parameters, answer, "mcp", False, "test", outside=True
+        )
+
+
+@pytest.mark.parametrize("in_phases", [True, False])
+def test_a_tool_that_was_searched_for_can_be_called(bench: Make, in_phases: bool) -> None:
+    found = [calling("find_tools", query="weather"), calling("srv__weather")]
+    replies = [PLAN, *found, WROTE, CHECKED, END] if in_phases else [*found, {"content": "served"}]
+    made = bench(replies, settings=with_work(phases=in_phases) | {"mcp": {"shown": 1}})
+    serving_tools(made, "srv__file", "srv__weather")
+    _, job, parts = work(made)
+    run = parts[1] if in_phases else job
+    served = [message for message in run.messages if message.name == "srv__weather"]
+    assert [(message.content, message.is_error) for message in served] == [("served", False)]
+    assert "srv__weather" not in offered(made.model.requests[1 if in_phases else 0])
+    if in_phases:
+        assert {name for name in offered(made.model.requests[0]) if "__" in name or name == "find_tools"} == set()

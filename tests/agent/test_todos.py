@@ -135,6 +135,21 @@ def test_without_the_setting_no_todo_is_offered(bench: Make) -> None:
     assert {schema["function"]["name"] for schema in made.model.requests[0].tools} == named
 
 
+def test_a_todo_names_nobody_to_a_model_elsewhere(bench: Make, workspace: Any) -> None:
+    (workspace / "who.txt").write_text("write to ann.lee@example.org\n")
+    replies = [
+        calling(("read_file", {"path": "who.txt"})),
+        calling(("todo_add", {"title": "write to [EMAIL-1]"})),
+        calling(("todo_complete", {"id": 1, "note": "no mail here"})),
+        {"content": "done"},
+    ]
+    made = bench(replies, settings=ON | {"policy": {"personal": "redact"}})
+    _, run = work(made)
+    prompts = [message.content for request in made.model.requests for message in request.messages]
+    assert any(prompt.endswith("1. write to [EMAIL-1]") for prompt in prompts)
+    assert "ann.lee" not in "".join([*prompts, *(str(detail.sampling) for detail in run.details)])
+
+
 def test_the_whole_list_can_be_asked_for(bench: Make) -> None:
     replies = [
         calling(("todo_list", {}), ("todo_add", {"title": "a"})),

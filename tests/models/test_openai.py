@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 
-from agent.config import Settings
 from agent.errors import ModelRefused
 from agent.messages import Json, Message, ToolCall
 from agent.models import wire
 from agent.models.base import Delta, Model, Reply
 from agent.models.openai import OpenAI, fits_strict
+from agent.settings import Settings
 from tests.wire.model_server import Fault, Raw, Say, sse
 from tests.wire.openai_server import OpenAIServer
 
@@ -300,6 +300,17 @@ def test_usage_is_estimated_where_the_server_does_not_count(server: OpenAIServer
     usage = ask(model).usage
     assert usage.prompt_tokens == asyncio.run(model.count_tokens(ASK)) > 10
     assert 4 <= usage.completion_tokens <= 30
+
+
+def test_other_tools_are_counted_anew_also_in_the_same_list() -> None:
+    counts = wire.Renderings(lambda message: b"")
+    tools = [{"name": "a"}]
+    first = counts.tokens([], tools)
+    tools.append({"name": "another one"})
+    more = counts.tokens([], tools)
+    tools[1] = {"name": "b"}
+    assert first < counts.tokens([], tools) < more
+    assert counts.tokens([], []) == 0
 
 
 def test_tools_count_as_tokens(model: OpenAI) -> None:

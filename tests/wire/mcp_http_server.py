@@ -20,9 +20,10 @@ class McpHttpServer:
 
     Args:
         sign_in: requests without a token that it granted are refused.
+        port: where; 0 takes any that is free.
     """
 
-    def __init__(self, *, sign_in: bool = False) -> None:
+    def __init__(self, *, sign_in: bool = False, port: int = 0) -> None:
         self.sign_in = sign_in
         self.sessions = 0
         self.forgotten = False
@@ -51,8 +52,10 @@ class McpHttpServer:
                 body = self.rfile.read(int(self.headers.get("content-length", 0)))
                 server.post(self, body)
 
-        self._http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.base = f"http://127.0.0.1:{self._http.server_address[1]}"
+        self._http = ThreadingHTTPServer(("127.0.0.1", port), Handler)
+        self._http.daemon_threads = True
+        self.port = self._http.server_address[1]
+        self.base = f"http://127.0.0.1:{self.port}"
         self.url = f"{self.base}/mcp"
         self._thread = threading.Thread(target=self._http.serve_forever, args=(0.02,), daemon=True)
 
@@ -95,12 +98,12 @@ class McpHttpServer:
         elif self.sign_in and request.headers.get("authorization") != f"Bearer {self.token}":
             reply(request, 401, headers={"www-authenticate": "Bearer"})
         else:
-            self.headers.append(dict(request.headers.items()))
+            self.headers.append({name.lower(): value for name, value in request.headers.items()})
             self._speak(request, json.loads(body))
 
     def _speak(self, request: BaseHTTPRequestHandler, message: Json) -> None:
         identity, method = message.get("id"), message["method"]
-        if self.forgotten and request.headers.get("mcp-session-id"):
+        if identity is not None and self.forgotten and request.headers.get("mcp-session-id"):
             self.forgotten = False
             reply(request, 404)
         elif identity is None:

@@ -12,9 +12,9 @@ from agent import config
 from agent.errors import UsageError
 
 if TYPE_CHECKING:
-    from agent.config import Settings
     from agent.messages import Json
     from agent.models.base import Model
+    from agent.settings import Settings
     from training.synthesis.work import Make, Plan
 
 SKILLS = ("annotate", "tools", "rehearsal")
@@ -29,7 +29,11 @@ def add_actions(actions: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         "again goes on where it was stopped."
     )
     make.add_argument(
-        "scripted", nargs="?", choices=("acting",), metavar="acting", help="trajectories without a teacher"
+        "scripted",
+        nargs="?",
+        choices=("acting",),
+        metavar="acting",
+        help="trajectories over simulated tools, by a scripted expert or --teacher",
     )
     make.add_argument("--skill", choices=SKILLS, help="what the rows teach")
     make.add_argument("--teacher", metavar="ADDRESS", help="the model that writes, e.g. openai:NAME")
@@ -106,19 +110,29 @@ async def synthesize(options: argparse.Namespace) -> int:
 
 
 async def act(options: argparse.Namespace) -> int:
-    """Write a scripted expert's trajectories, and say how many of each kind."""
+    """Write a scripted expert's trajectories, or those of a model that pass, and say how many of each kind.
+
+    Exit code 1 if there is none.
+    """
     from training.commands.progress import progress
     from training.rows import as_jsonl
     from training.synthesis.acting import acting
     from training.synthesis.journal import write_text
 
-    if options.skill or options.teacher or options.evolve:
-        raise UsageError("acting has no teacher", "Give --count, --seed and --out only.")
+    if options.skill or options.evolve:
+        raise UsageError("acting takes no --skill and no --evolve", "Give --count, --seed, --out, perhaps --teacher.")
+    settings, _ = config.load(Path("/dev/null"), trusted=False)
     with progress("trajectories", options.count) as tell:
-        made = await acting(options.count, options.seed, lambda done: tell(done, ""))
+        made = await acting(
+            options.count,
+            options.seed,
+            lambda done: tell(done, ""),
+            player=options.teacher or "",
+            settings=settings if options.teacher else None,
+        )
     write_text(options.out, as_jsonl(made.rows))
     print(f"{len(made.rows)} rows written to {options.out}: {made.told}")
-    return 0
+    return 0 if made.rows else 1
 
 
 def _maker(options: argparse.Namespace, plan: Plan, teacher: Model, settings: Settings) -> Make:

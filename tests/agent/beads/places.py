@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import shlex
+import sys
 from pathlib import Path
 from typing import Any
 
 from agent.beads.claims import Claims
 from agent.beads.jsonl import BeadsFile
 from agent.messages import Json
+from tests.program import ROOT
 from tools.workspace import Workspace
 
 
@@ -44,3 +47,13 @@ def opened(folder: Path, *, heartbeat: float = 15, stale: float = 300) -> BeadsF
     """The beads of a folder, through their file."""
     workspace = Workspace(folder)
     return BeadsFile(workspace, Claims(workspace, heartbeat, stale))
+
+
+def bd_program(folder: Path) -> str:
+    """A program that answers as bd does, in a folder of its own; its path."""
+    program = folder / "bin" / "bd"
+    program.parent.mkdir()
+    script = shlex.quote(str(ROOT / "tests" / "wire" / "bd.py"))
+    program.write_text(f'#!/bin/sh\nexec {shlex.quote(sys.executable)} -S {script} "$@"\n')
+    program.chmod(0o755)
+    return str(program)

@@ -5,8 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-import shlex
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -17,12 +15,13 @@ import pytest
 from agent.beads import bd
 from agent.beads.backend import Beads, Draft, open_beads
 from agent.beads.bd import Bd
-from agent.config import Settings
+from agent.beads.claims import start_of
 from agent.consent import Consent
 from agent.errors import ConsentDenied, ToolError
 from agent.messages import Json
 from agent.redact import Redactor
-from tests.program import ROOT
+from agent.settings import Settings
+from tests.agent.beads.places import bd_program
 from tools.workspace import Workspace
 
 Open = Callable[..., Beads]
@@ -31,13 +30,7 @@ Open = Callable[..., Beads]
 @pytest.fixture
 def open_bd(workspace: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Open:
     """Opens the beads of the workspace, with bd on the PATH: `open_bd(privacy="local-only")`."""
-    program = tmp_path / "bin" / "bd"
-    program.parent.mkdir()
-    program.write_text(
-        f'#!/bin/sh\nexec {shlex.quote(sys.executable)} -S {shlex.quote(str(ROOT / "tests/wire/bd.py"))} "$@"\n'
-    )
-    program.chmod(0o755)
-    monkeypatch.setenv("PATH", f"{program.parent}:{os.environ['PATH']}")
+    monkeypatch.setenv("PATH", f"{Path(bd_program(tmp_path)).parent}:{os.environ['PATH']}")
     (workspace / ".beads").mkdir()
 
     def opened(consent: Consent | None = None, **settings: Any) -> Beads:
@@ -87,6 +80,7 @@ def test_a_claim_is_refused_while_its_holder_lives_and_given_anew_when_it_is_dea
     path = workspace / ".beads/apprentice" / f"{made.id}.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {"pid": 2**22 + 1}))
     assert asyncio.run(beads.claim(made.id, "second")).assignee == "second"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"pid": 1, "started": start_of(1)}))
     with pytest.raises(ToolError, match="is held by second"):
         asyncio.run(beads.close(made.id, "first", "done"))
     with pytest.raises(ToolError, match="not held by first"):
@@ -95,6 +89,13 @@ def test_a_claim_is_refused_while_its_holder_lives_and_given_anew_when_it_is_dea
     free = asyncio.run(beads.show(made.id))
     assert (free.status, free.assignee, free.notes) == ("open", "", "no luck")
     assert beads.claims.holder(made.id).attempts == 2
+
+
+def test_a_later_run_of_the_same_process_closes_what_an_earlier_one_claimed(open_bd: Open) -> None:
+    beads = open_bd()
+    made = asyncio.run(beads.create(Draft("one"), "me"))
+    asyncio.run(beads.claim(made.id, "first turn"))
+    assert asyncio.run(beads.close(made.id, "second turn", "done", "a note")).notes == "a note"
 
 
 def test_many_that_claim_at_once_are_one_winner_though_bd_looks_before_it_writes(

@@ -26,6 +26,7 @@ def held(workspace: Path, **changed: Any) -> BeadsFile:
     """The beads of a workspace whose bd-1 this process holds; the holder's file changed so."""
     write(workspace, line("bd-1"))
     beads = opened(workspace)
+    beads.claims.forget("bd-1")
     asyncio.run(beads.claim("bd-1", "first"))
     path = workspace / ".beads/apprentice/bd-1.json"
     entry = asdict(replace(beads.claims.holder("bd-1"), **changed))
@@ -79,6 +80,16 @@ def test_a_holder_on_another_machine_is_alive_as_long_as_it_says_so(workspace: P
         asyncio.run(beads.claim("bd-1", "second"))
     beads = opened(workspace, stale=50)
     assert asyncio.run(beads.claim("bd-1", "second")).assignee == "second"
+
+
+def test_what_another_run_of_this_process_holds_may_be_closed_and_of_another_process_not(workspace: Path) -> None:
+    beads = held(workspace, pid=1, started=start_of(1))
+    with pytest.raises(ToolError, match="is held by first, and is theirs to change"):
+        asyncio.run(beads.close("bd-1", "second", "done"))
+    beads = held(workspace)
+    with pytest.raises(ToolError, match="is held by first"):
+        asyncio.run(beads.claim("bd-1", "second"))
+    assert asyncio.run(beads.close("bd-1", "second", "done")).done
 
 
 def test_a_claim_of_another_program_is_never_taken_away(workspace: Path) -> None:

@@ -16,13 +16,15 @@ from typing import Any
 import pytest
 
 from agent.beads import worker
+from agent.beads.backend import Draft
+from agent.beads.bd import Bd
 from agent.beads.claims import Holder
 from agent.beads.jsonl import BeadsFile
 from agent.errors import ModelUnavailable, UsageError
 from agent.messages import Json
 from agent.models.scripted import Scripted
 from evals.bench import beads as experiment
-from tests.agent.beads.places import line, opened, read, write
+from tests.agent.beads.places import bd_program, line, opened, read, write
 from tests.in_process import typed
 from tests.program import AGENT, calling, record, refused, run, script
 
@@ -152,6 +154,22 @@ def test_a_run_may_give_its_bead_back(bench: Bench, workspace: Path) -> None:
     assert (tally.closed, tally.blocked) == ([], ["bd-1"])
     assert (read(workspace)["bd-1"]["status"], read(workspace)["bd-1"]["notes"]) == ("blocked", "no key")
     assert opened(workspace).claims.held() == {}
+
+
+def test_a_run_that_always_gives_its_bead_back_does_not_go_on_for_ever(bench: Bench, workspace: Path) -> None:
+    write(workspace, line("bd-1"))
+    turns = [calling("bead_update", id="bd-1", status="open", note="not me"), {"content": "No."}]
+    tally = work(bench(turns * 2, yes=True, settings={"beads": {"attempts": 2}}), workspace)
+    assert (tally.failed, tally.blocked) == (["bd-1"], ["bd-1"])
+    assert read(workspace)["bd-1"]["status"] == "blocked"
+    assert "Set aside: begun 2 times, and given back by its run." in read(workspace)["bd-1"]["notes"]
+
+
+def test_a_parent_comes_after_its_parts_and_odd_names_are_left_alone(bench: Bench, workspace: Path) -> None:
+    part = line("bd-1.1", dependencies=[{"depends_on_id": "bd-1", "type": "parent-child"}])
+    write(workspace, line("bd-1", priority=0), part, line("../../x", priority=0))
+    assert work(bench([DONE, DONE]), workspace).closed == ["bd-1.1", "bd-1"]
+    assert read(workspace)["../../x"]["status"] == "open"
 
 
 def test_what_came_to_wait_for_another_is_done_after_it(bench: Bench, workspace: Path) -> None:
@@ -323,6 +341,27 @@ def test_a_worker_that_is_killed_is_taken_over_from_by_the_next(workspace: Path)
     bead = read(workspace)["bd-1"]
     assert bead["status"] == "closed"
     assert bead["assignee"] != first
+
+
+def test_beads_are_done_through_bd_too(
+    bench: Bench, workspace: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (workspace / ".beads").mkdir()
+    program = bd_program(tmp_path)
+    desk = bench([{"content": "one"}, {"content": "two"}, {"content": "whole"}])
+    context = desk.session.tool_context
+    beads = Bd(program, context.workspace, opened(workspace).claims, context.redactor)
+
+    async def go() -> worker.Tally:
+        epic = await beads.create(Draft("whole", type="epic", priority=0), "me")
+        first = await beads.create(Draft("first", parent=epic.id), "me")
+        await beads.create(Draft("second", parent=epic.id, depends_on=(first.id,)), "me")
+        return await worker.work(desk.session, beads, model="scripted")
+
+    assert asyncio.run(go()).closed == ["bd-2", "bd-3", "bd-1"]
+    assert "Notes of bd-2 (first), which came before:\none" in desk.model.requests[1].messages[-1].content
+    state = json.loads((workspace / ".beads/bd-state.json").read_text())
+    assert [bead["notes"] for bead in state.values()] == ["whole", "one", "two"]
 
 
 def test_two_workers_of_whom_one_is_killed_close_twelve_beads_once_each(tmp_path: Path) -> None:

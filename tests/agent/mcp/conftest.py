@@ -10,11 +10,11 @@ from typing import Any
 
 import pytest
 
-from agent.config import McpServer
 from agent.mcp.config import Server
 from agent.mcp.elicitation import Person
 from agent.mcp.tools import Servers
 from agent.messages import Event, Json
+from agent.settings import McpServer
 
 SCRIPT = Path(__file__).resolve().parents[2] / "wire" / "mcp_server.py"
 

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from agent import config
-from agent.config import Settings
 from agent.errors import ConfigError
 from agent.mcp.config import Server, secrets, servers
+from agent.settings import Settings
 
 
 def project(folder: Path, listed: Any) -> Path:

@@ -10,13 +10,13 @@ from typing import Any, TypeVar
 
 import pytest
 
-from agent.config import Settings
 from agent.consent import Consent
 from agent.errors import ConsentDenied, OutputError, ToolError, UsageError
 from agent.mcp import approval
 from agent.mcp.config import Server
 from agent.mcp.tools import Servers, tool_names
 from agent.redact import Redactor
+from agent.settings import Settings
 from tests.agent.mcp.conftest import Place, described
 from tools import registry
 from tools.registry import Tool, ToolContext
@@ -180,6 +180,20 @@ def test_a_tool_whose_description_changes_is_left_out_and_refused_until_it_is_ap
     assert during(place.servers(), work) == "echo {}"
     assert "call echo" not in place.log
     assert "left out: echo (`apprentice mcp approve test`)" in place.told()
+
+
+def test_what_is_approved_meanwhile_is_offered_by_the_next_run_of_the_same_process(place: Place) -> None:
+    names(place.servers())
+    place.offer("echo", "new")
+
+    async def work(servers: Servers) -> list[str]:
+        server = servers.servers["test"]
+        live = await servers.connection(server)
+        assert "test__new" not in await servers.tools()
+        approval.write(servers.data_dir, server, await servers.listing(live))
+        return list(await servers.tools())
+
+    assert during(place.servers(), work) == ["test__echo", "test__new", "test__read_resource"]
 
 
 @pytest.mark.parametrize(

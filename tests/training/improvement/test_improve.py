@@ -15,8 +15,8 @@ import pytest
 import torch
 
 from agent import config, registry, specialists
-from agent.config import Settings
 from agent.errors import ConfigError, InputError, UsageError
+from agent.settings import Settings
 from evals import rehearsal
 from tests.training.improvement import killed, wheel
 from training.commands import improve as command
