@@ -71,9 +71,10 @@ class Shim:
     """
 
     def __init__(self, session: Session) -> None:
-        settings = session.settings
+        self.session, settings = session, session.settings
         self.address = settings.models.toolshim
-        if settings.privacy == "local-only" and not registry.is_local(self.address, settings):
+        self.is_local = registry.is_local(self.address, settings)
+        if settings.privacy == "local-only" and not self.is_local:
             raise ConsentDenied(
                 f"the toolshim {self.address} would leave this machine, and privacy is local-only",
                 "Set models.toolshim to a local one (local, gguf:PATH, ollama:NAME), or change `privacy`.",
@@ -106,7 +107,7 @@ class Shim:
             return said, detail
         request: Json = {"schema": decision_schema(tools), "max_tokens": self.most, "temperature": 0.0}
         try:
-            reply = await run.ask(self.address, prompt(said.content, tools), stream=False, **request)
+            reply = await run.ask(self.address, prompt(self.masked(said.content), tools), stream=False, **request)
         except (ApprenticeError, asyncio.CancelledError):
             run.put(said, detail)
             raise
@@ -116,6 +117,13 @@ class Shim:
             return said, detail
         thought = "\n\n".join(filter(None, [said.thought, said.content]))
         return Message("assistant", thought=thought, tool_calls=read.tool_calls), detail
+
+    def masked(self, prose: str) -> str:
+        """The prose as the second model may see it: one that is not local gets placeholders, which calls may hold."""
+        if self.is_local:
+            return prose
+        personal = self.session.settings.policy.personal == "redact"
+        return self.session.placeholders.mask(prose, self.session.tool_context.redactor, personal=personal)
 
 
 def decision_schema(tools: Sequence[Json]) -> Json:

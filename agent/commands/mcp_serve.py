@@ -20,7 +20,10 @@ def add_serve(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--http", type=_port, metavar="PORT", help="serve at http://127.0.0.1:PORT/mcp (0: any port)")
     parser.add_argument("--model", default="", metavar="ADDRESS", help="for every call; else as routing says")
     parser.add_argument("--yes", action="store_true", help="skills may write in the workspace")
-    parser.add_argument("--allow", action="append", default=[], metavar="EFFECT", help="shell, or net:HOST; repeatable")
+    allow = "shell, net:HOST, mcp:SERVER; repeatable"
+    parser.add_argument("--allow", action="append", default=[], metavar="EFFECT", help=allow)
+    after = "the same, also for a client's text, and once other content from outside was read"
+    parser.add_argument("--allow-after-outside", action="append", default=[], metavar="EFFECT", help=after)
     parser.add_argument("--max-steps", type=positive, metavar="N", help="model turns in one run")
     parser.add_argument("--workspace", type=Path, default=Path("."), metavar="DIR", help="where files are (default: .)")
     parser.set_defaults(run=serve, json=False)

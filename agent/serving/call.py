@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import copy
 import re
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field, replace
@@ -21,8 +22,10 @@ from pydantic import BaseModel, ValidationError
 
 from agent.errors import ApprenticeError, InputError
 from agent.messages import Event, Json
+from agent.personal import Placeholders
 from agent.redact import Redactor
-from agent.session import Session
+from agent.session import Emit, Session
+from agent.taint import Taint
 
 RUNS = "apprentice://runs/"
 """What stands before a run's id in the address of its record."""
@@ -96,7 +99,7 @@ async def on_record(
             call.ends.append(event)
         events.put_nowait(event)
 
-    call.session = replace(service.session, emit=emit, source=_caller(request))
+    call.session = _own(service.session, emit, _caller(request))
     telling = asyncio.create_task(_tell(request, events, service.session.tool_context.redactor, thoughts))
     working = asyncio.create_task(work(call))
     service.working.add(working)
@@ -138,6 +141,16 @@ def checked(name: str, arguments: type[Arguments], given: Json) -> Arguments:
         raise InputError(
             f"{name} was not run: {'; '.join(problems)}", f"Its arguments are: {', '.join(arguments.model_fields)}."
         ) from None
+
+
+def _own(session: Session, emit: Emit, source: str) -> Session:
+    """The session for one call: what other calls read from outside, or keep from a model, is nothing to it."""
+    consent = copy.copy(session.consent)
+    consent.taint = Taint()
+    context = replace(session.tool_context, consent=consent)
+    return replace(
+        session, emit=emit, source=source, consent=consent, tool_context=context, placeholders=Placeholders()
+    )
 
 
 async def _to_its_end(task: asyncio.Task[Result]) -> Result:

@@ -6,6 +6,7 @@ allows are not offered to the model, since nobody is there to be asked.
 
 from __future__ import annotations
 
+import time
 from dataclasses import replace
 
 from mcp_types import CallToolResult
@@ -53,6 +54,8 @@ async def serve(call: Call, skill: Skill, arguments: Arguments) -> CallToolResul
     if arguments.path:
         with session.workspace.open(arguments.path):  # so that a wrong name costs no model's time
             pass
+    if arguments.text:  # it may be anybody's page
+        session.consent.taint.expose("a client", time.time())
     offered = {name: found for name, found in session.tools.items() if possible(found, session.consent)}
     own = replace(session, tools=offered)
     route = router.route(session.settings, flag=call.model, skills=[skill])
@@ -67,10 +70,9 @@ async def serve(call: Call, skill: Skill, arguments: Arguments) -> CallToolResul
 
 def possible(found: Tool, consent: Consent) -> bool:
     """Whether anything lets this tool have its effect: reading needs nobody, the others a flag or a setting."""
-    hosts = any(effect.startswith(f"{found.effect}:") for effect in consent.allowed)
-    return (
-        found.effect == "read" or found.effect in consent.allowed or hosts or (found.effect == "write" and consent.yes)
-    )
+    allowed = consent.allowed | consent.after_outside
+    named = any(effect.startswith(f"{found.effect}:") for effect in allowed)
+    return found.effect == "read" or found.effect in allowed or named or (found.effect == "write" and consent.yes)
 
 
 def _task(arguments: Arguments) -> str:

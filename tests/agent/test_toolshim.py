@@ -153,6 +153,15 @@ def test_under_local_only_the_second_model_must_be_local_too(bench: Make) -> Non
         work(bench([says("Hm.")], settings=settings), [])
 
 
+def test_a_second_model_elsewhere_sees_placeholders_and_its_calls_get_the_values(bench: Make) -> None:
+    made = bench([says("I search for ada@example.org."), says("Found.")], settings=SHIMMED)
+    made.session.workspace.write_text("people.txt", "Ada: ada@example.org\n")
+    _, run = work(made, [writes("search_files", pattern="[EMAIL-1]"), ANSWERS])
+    asked = made.session.models["shim"].requests[0].messages[-1].content
+    assert asked == "I search for [EMAIL-1]."
+    assert "people.txt:1" in run.messages[3].content
+
+
 def test_calls_of_another_protocol_are_shown_in_words() -> None:
     call = Message("assistant", tool_calls=(ToolCall("call_1", "read_file", {"path": "a.txt"}),))
     assert Prose().render(call).content == 'I use read_file with {"path": "a.txt"}.'

@@ -18,6 +18,8 @@ from agent.models.base import Capabilities
 from agent.models.scripted import Scripted
 from agent.serving import server
 from agent.serving.call import Service
+from agent.session import Session
+from skills.registry import Skill
 from tests.program import ABSTRACTS, annotation, calling
 
 Make = Callable[..., Any]
@@ -190,6 +192,32 @@ def test_a_model_is_offered_only_what_a_flag_allows(bench: Make, consent: Json, 
     assert ("write_file" in names) is offered
     assert ("fetch_url" in names) is bool(consent.get("allowed"))
     assert "read_file" in names
+
+
+def test_a_clients_text_is_content_from_outside(bench: Make) -> None:
+    """After it `--allow shell` no longer holds, as after a page; a file of the workspace changes nothing."""
+    run_shell = calling("run_shell", command="echo done > made.txt")
+    replies = [run_shell, {"content": "No."}, run_shell, {"content": "Yes."}]
+    made = bench(replies, allowed=frozenset({"shell"}))
+    made.session.skills = {"work": shell_skill(made.session)}
+    made.session.workspace.write_text("notes.txt", "hello\n")
+
+    async def twice(client: Client) -> None:
+        await client.call_tool("work", {"text": "Run it."})
+        assert not (made.session.workspace.root / "made.txt").exists()
+        await client.call_tool("work", {"path": "notes.txt"})
+
+    serve(made, twice)
+    assert (made.session.workspace.root / "made.txt").read_text() == "done\n"
+    assert [run.messages[3].is_error for run in runs(made)] == [True, False]
+
+
+def shell_skill(session: Session) -> Skill:
+    """A skill that names no tools, so that all are offered."""
+    folder = session.data_dir / "skills" / "work"
+    folder.mkdir(parents=True)
+    (folder / "SKILL.md").write_text("---\nname: work\ndescription: Work.\n---\nWork.\n")
+    return Skill("work", "Work.", folder, "user")
 
 
 def test_an_effect_that_nobody_allowed_is_refused_without_asking(bench: Make) -> None:
