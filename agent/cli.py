@@ -31,19 +31,24 @@ commands (each has its own --help):
   models    addresses and specialists   evals       measure models, compare them
   route     which model, and why        registry    specialists' versions: promote, roll back
   doctor    what is missing, the fix    deploy      a specialist to Ollama or a server
-  config    settings: show, set, trust  work        ready beads, one after another
+  config    settings: show, set, trust  policy      what is allowed, asked about, denied
+  work      ready beads, one by one     mcp         servers whose tools it may use; be one
+  resume    go on when interrupted
 """
 
 COMMANDS = {
     "chat": "agent.commands.chat",
     "work": "agent.commands.work",
+    "resume": "agent.commands.resume",
     "skills": "agent.commands.listings",
     "tools": "agent.commands.listings",
     "models": "agent.commands.listings",
     "route": "agent.commands.listings",
     "doctor": "agent.commands.listings",
     "config": "agent.commands.config",
+    "policy": "agent.commands.policy",
     "traces": "agent.commands.traces",
+    "mcp": "agent.commands.mcp",
     "train": "training.commands.train",
     "registry": "training.commands.registry",
     "deploy": "training.commands.deploy",
@@ -206,7 +211,7 @@ def task_parser() -> argparse.ArgumentParser:
     add_run_options(parser)
     skill = parser.add_argument_group("for skills that write results")
     skill.add_argument("--format", choices=("md", "json", "jsonl", "csv"), help="of the result (else by its name)")
-    skill.add_argument("--overwrite", action="store_true", help="replace a result file that exists")
+    skill.add_argument("--overwrite", action="store_true", help="replace a result file, or any large one, that exists")
     skill.add_argument("--explain", action="store_true", help="annotate: show what supports each move")
     skill.add_argument("--framework", metavar="NAME", help="annotate: other moves than the eight")
     skill.add_argument("--column", metavar="NAME", help="annotate: the CSV or JSONL column with the abstracts")
@@ -223,8 +228,18 @@ def add_run_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="events as JSON lines on standard output")
     parser.add_argument("--quiet", action="store_true", help="only the answer")
     parser.add_argument("--yes", action="store_true", help="allow writing in the workspace, nothing else")
-    parser.add_argument("--allow", action="append", default=[], metavar="EFFECT", help="shell, or net:HOST; repeatable")
+    parser.add_argument(
+        "--allow", action="append", default=[], metavar="EFFECT", help="shell, net:HOST, mcp:SERVER; repeatable"
+    )
+    parser.add_argument(
+        "--allow-after-outside",
+        action="append",
+        default=[],
+        metavar="EFFECT",
+        help="the same, also once pages or other content from outside was read",
+    )
     parser.add_argument("--max-steps", type=positive, metavar="N", help="model turns in this run")
+    parser.add_argument("--phases", action="store_true", help="plan and carry out in turn, with a todo list")
     parser.add_argument("--workspace", type=Path, default=Path("."), metavar="DIR", help="where files are (default: .)")
 
 

@@ -12,146 +12,21 @@ import os
 import stat
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args
+from typing import Any, get_args
 
 import platformdirs
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
+from pydantic import BaseModel, ValidationError
 
 from agent.errors import ConfigError
+from agent.settings import Policy, Settings
 
 PROJECT_FOLDER = ".apprentice"
-EFFECT = r"^(?:shell|net:[\w.-]+)$"
-"""The effects that can be allowed in advance; consent for a host holds for all its ports."""
-Protocol = Literal["auto", "native", "json", "text"]
-Grounding = Literal["none", "numbers", "words"]
-BestBy = Literal["agreement", "likelihood"]
-
-
-class Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", validate_default=True)
-
-
-class Models(Section):
-    default: str = ""
-    """The model for tasks that no specialist takes, e.g. ollama:qwen3:8b. Empty: the agent asks you to set one."""
-    strong: str = ""
-    """The model that takes over when an answer fails its validators, or the first model gave up. Empty: nobody does."""
-    local_path: str = ""
-    """A GGUF file that stands in for the embedded model."""
-    protocol: Protocol = "auto"
-    """How a model is asked to act. auto: native where the backend has it, else json, else text."""
-    temperature: float = Field(default=0.0, ge=0, le=2)
-    """0 always takes the likeliest token."""
-    max_tokens: int = Field(default=1024, ge=1)
-    """The most tokens of one reply."""
-    context: int = Field(default=8192, ge=256)
-    """Tokens of context: of llama.cpp's and Ollama's window, and assumed of a server that does not say."""
-    threads: int = Field(default=0, ge=0)
-    """Threads for llama.cpp. 0: as many as there are cores that are free when it starts."""
-    connect_timeout: float = Field(default=5, gt=0)
-    """Seconds to reach a server."""
-    read_timeout: float = Field(default=120, gt=0)
-    """Seconds that a server may stay silent."""
-    retries: int = Field(default=3, ge=0, le=10)
-    """Further attempts after a connection error, 429 or 5xx."""
-    ollama_url: str = "http://127.0.0.1:11434"
-    """The server of ollama:NAME."""
-    openai_url: str = "https://api.openai.com/v1"
-    """The server of openai:NAME."""
-    anthropic_url: str = "https://api.anthropic.com"
-    """The server of anthropic:NAME."""
-    hub_url: str = "https://huggingface.co"
-    """Where the embedded model is downloaded from, after asking, if it is nowhere on this machine."""
-
-
-class Budget(Section):
-    steps: int = Field(default=20, ge=1)
-    """Model turns in one run."""
-    tokens: int = Field(default=200_000, ge=1)
-    """Prompt and completion tokens in one run."""
-    seconds: float = Field(default=1800, gt=0)
-    """Wall time of one run."""
-
-
-class Tools(Section):
-    disabled: list[str] = []
-    """Tools that the model is not offered."""
-    shell_timeout: float = Field(default=60, gt=0)
-    """Seconds after which a shell command's whole process group is ended."""
-    output_limit: int = Field(default=8000, ge=200)
-    """Characters of one observation; the rest goes into a file."""
-    fetch_limit: int = Field(default=2_000_000, ge=1000)
-    """Bytes of one fetched page."""
-    fetch_timeout: float = Field(default=20, gt=0)
-    """Seconds of one fetch, redirects included."""
-    arxiv_url: str = "https://export.arxiv.org/api/query"
-    """Where the tool arxiv asks."""
-
-
-class Consent(Section):
-    allow: list[Annotated[str, StringConstraints(pattern=EFFECT)]] = []
-    """Effects that are not asked about: shell, net:HOST. (Writing in the workspace: --yes.)"""
-
-
-class Annotate(Section):
-    framework: str = "eight-moves"
-    """A framework file's name, without .toml."""
-    grounding: Grounding = "numbers"
-    """What decoding may not invent: none, numbers, or words (numbers and content words)."""
-    max_move_tokens: int = Field(default=64, ge=8)
-    """The most tokens of one move."""
-    retries: int = Field(default=1, ge=0, le=5)
-    """Further attempts of the same model when validators object."""
-    best_of: int = Field(default=1, ge=1, le=16)
-    """Replies to one abstract, of which the best of each move is taken. More cost time and gain a little."""
-    best_by: BestBy = "agreement"
-    """Which is best. agreement: most like the others' same move; likelihood: of the likeliest reply."""
-
-
-class Gate(Section):
-    rows: int = Field(default=40, ge=40)
-    """Verified rows, kept out of training, that a promotion is decided on. Never fewer than 40."""
-    margin: float = Field(default=0.005, ge=0, lt=1)
-    """By how much a candidate's token F1 must be above the incumbent's, as the mean over the same rows."""
-    confidence: float = Field(default=0.95, ge=0.5, lt=1)
-    """The share of bootstrap draws in which the candidate must be ahead."""
-    rehearsal_drop: float = Field(default=0.05, ge=0, le=1)
-    """How much of the base's pass share on the rehearsal suite a candidate may lose."""
-
-
-class Improve(Section):
-    every: int = Field(default=0, ge=0)
-    """New good or corrected runs after which `improve` starts by itself in the background. 0: never."""
-
-
-class Beads(Section):
-    enabled: bool = False
-    """Offer the bead tools also where the workspace has no .beads folder yet."""
-    bd: bool = True
-    """Go through bd where it is installed. false: read and write .beads/issues.jsonl directly."""
-    attempts: int = Field(default=3, ge=1)
-    """How often `apprentice work` begins a bead before it marks it as blocked."""
-    poll: float = Field(default=1.0, gt=0)
-    """Seconds after which a worker that waits for others looks again."""
-    heartbeat: float = Field(default=15, gt=0)
-    """Seconds between the signs of life of a process that holds beads."""
-    stale: float = Field(default=300, gt=0)
-    """Seconds without a sign of life after which a holder on another machine counts as dead."""
-
-
-class Settings(Section):
-    privacy: Literal["open", "local-only"] = "open"
-    """local-only: no task's text leaves this machine, whatever else is configured."""
-    data_dir: str = ""
-    """The folder of the trace store and the specialists. Empty: the platform's place."""
-    models: Models = Models()
-    budget: Budget = Budget()
-    tools: Tools = Tools()
-    consent: Consent = Consent()
-    annotate: Annotate = Annotate()
-    gate: Gate = Gate()
-    improve: Improve = Improve()
-    beads: Beads = Beads()
+SMALLER = (
+    "budget.",
+    *(f"tools.{name}" for name in ("output_limit", "fetch_limit", "fetch_timeout", "shell_timeout", "rewrite_limit")),
+    *(f"work.{name}" for name in ("notes_tokens", "depth", "share", "parallel")),
+)
+"""Settings that an untrusted project may make smaller."""
 
 
 def config_dir() -> Path:
@@ -190,9 +65,12 @@ def load(workspace: Path, *, trusted: bool, flags: Mapping[str, Any] | None = No
     notices: list[str] = []
     _merge(layers, _read(user_file), str(user_file))
     project = _read(project_file)
-    if project and not trusted:
+    if project:
         check(project, str(project_file))
-        project, notices = _only_narrowing(project, Settings.model_validate(layers), project_file)
+        project, notices = _stricter_policy(project, Settings.model_validate(layers), project_file)
+    if project and not trusted:
+        project, more = _only_narrowing(project, Settings.model_validate(layers), project_file)
+        notices += more
     _merge(layers, project, str(project_file))
     _merge(layers, _environment(os.environ), "the environment")
     _merge(layers, _nest(flags or {}), "the command line")
@@ -233,9 +111,12 @@ def value(settings: Settings, key: str) -> Any:
     """The value of one dotted key. Raises ConfigError with the nearest key if there is none."""
     node: Any = settings
     for part in key.split("."):
-        if not isinstance(node, BaseModel) or part not in type(node).model_fields:
+        if isinstance(node, dict) and part in node:  # a table whose names are the person's own
+            node = node[part]
+        elif isinstance(node, BaseModel) and part in type(node).model_fields:
+            node = getattr(node, part)
+        else:
             raise ConfigError(f"there is no setting {key!r}", _nearest(key))
-        node = getattr(node, part)
     return node
 
 
@@ -332,6 +213,25 @@ def _nest(flat: Mapping[str, Any]) -> dict[str, Any]:
     return nested
 
 
+def _stricter_policy(project: dict[str, Any], user: Settings, path: Path) -> tuple[dict[str, Any], list[str]]:
+    """The project's settings with its policy added to the user's, trusted or not: nothing in it may allow anything."""
+    policy = project.get("policy")
+    if policy is None:
+        return project, []
+    own = Policy.model_validate(policy)
+    added = [rule for rule in own.rules if rule.action != "allow"]
+    notices = (
+        [f"{path}: a policy rule that allows is ignored: only your own file may allow"] if own.rules != added else []
+    )
+    if "personal" in policy and own.personal == "keep" != user.policy.personal:
+        notices.append(f"{path}: policy.personal is ignored: only your own file may keep personal data in prompts")
+    merged = {
+        "rules": [rule.model_dump() for rule in (*user.policy.rules, *added)],
+        "personal": own.personal if own.personal == "redact" and "personal" in policy else user.policy.personal,
+    }
+    return project | {"policy": merged}, notices
+
+
 def _only_narrowing(project: dict[str, Any], current: Settings, path: Path) -> tuple[dict[str, Any], list[str]]:
     """What an untrusted project file may say: stricter privacy, smaller budgets and limits, fewer tools."""
     kept: dict[str, Any] = {}
@@ -349,10 +249,9 @@ def _only_narrowing(project: dict[str, Any], current: Settings, path: Path) -> t
 def _narrows(key: str, entry: Any, current: Settings) -> bool:
     if key == "privacy":
         return bool(entry == "local-only")
-    if key == "tools.disabled":
+    if key == "tools.disabled" or key.startswith("policy."):  # `_stricter_policy` left only what is stricter
         return True
-    smaller = ("budget.", "tools.output_limit", "tools.fetch_limit", "tools.fetch_timeout", "tools.shell_timeout")
-    return key.startswith(smaller) and bool(entry <= value(current, key))
+    return key.startswith(SMALLER) and bool(entry <= value(current, key))
 
 
 def _flatten(nested: dict[str, Any], prefix: str = "") -> list[tuple[str, Any]]:

@@ -12,6 +12,7 @@ from dataclasses import replace
 from agent.errors import ContextOverflow
 from agent.messages import Json, Message
 from agent.models.base import Model
+from agent.taint import CLOSING
 
 KEPT = 200
 """Characters that remain of a shortened observation."""
@@ -55,5 +56,9 @@ async def fit(
 
 
 def shorten(text: str) -> str:
-    """The beginning of an observation, and how much of it is left out."""
-    return f"{text[:KEPT]}\n[shortened to fit the context: {len(text) - KEPT} of {len(text)} characters left out]"
+    """The beginning of an observation, and how much is left out; the line that ends what is from outside stays."""
+    last = text.rpartition("\n")[2]
+    closing = f"\n{last}" if last.startswith(CLOSING) else ""
+    return (
+        f"{text[:KEPT]}\n[shortened to fit the context: {len(text) - KEPT} of {len(text)} characters left out]{closing}"
+    )

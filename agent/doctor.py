@@ -26,15 +26,15 @@ from pathlib import Path
 from typing import Any
 
 from agent import config, registry, trust
-from agent.config import Settings
 from agent.errors import ApprenticeError, ConfigError
+from agent.settings import Settings
 
 ROOT = Path(__file__).resolve().parent.parent
 SET_UP = shlex.quote(str(ROOT / "scripts" / "setup"))
 REINSTALL = f"rm -rf {shlex.quote(str(ROOT / '.venv'))} && {SET_UP}"
 KEYS = {"openai": "OPENAI_API_KEY", "anthropic": "ANTHROPIC_API_KEY"}
 """The variable that holds the key, for each kind of address that needs one."""
-STAY_LOCAL = "Set models.default and models.strong to models of this machine, or privacy to open."
+STAY_LOCAL = "Set models.default, strong and toolshim to models of this machine, or privacy to open."
 FREE = 500_000_000
 """Bytes that the data folder's disk should have free: months of records, or one specialist's training run."""
 REACH = 1.5
@@ -187,7 +187,7 @@ def generate_one_token(model: str) -> None:
 
 async def backends(settings: Settings) -> list[Finding]:
     """Ollama, and every model that the settings name: whether its server answers, whether its file is there."""
-    named = list(dict.fromkeys(filter(None, (settings.models.default, settings.models.strong))))
+    named = _named(settings)
     checks = [ollama(settings, [address for address in named if address.startswith("ollama:")])]
     for address in named:
         if address.startswith(("openai:", "openai@", "anthropic:")):
@@ -195,6 +195,11 @@ async def backends(settings: Settings) -> list[Finding]:
         elif not address.startswith("ollama:"):
             checks.append(asyncio.to_thread(file, settings, address))
     return list(await asyncio.gather(*checks))
+
+
+def _named(settings: Settings) -> list[str]:
+    models = settings.models
+    return list(dict.fromkeys(filter(None, (models.default, models.strong, models.toolshim))))
 
 
 async def ollama(settings: Settings, named: list[str]) -> Finding:
@@ -248,7 +253,7 @@ def file(settings: Settings, address: str) -> Finding:
 def keys(settings: Settings) -> list[Finding]:
     """Which keys are set, by the names of their variables, and whether a model that the settings name lacks its key."""
     found = ", ".join(f"{name} {'set' if os.environ.get(name) else 'not set'}" for name in KEYS.values())
-    for address in (settings.models.default, settings.models.strong):
+    for address in _named(settings):
         needed = KEYS.get(address.partition(":")[0])
         if needed and not os.environ.get(needed):
             return [Finding("keys", False, f"{found}; {address} needs it", f"export {needed}=...")]

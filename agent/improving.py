@@ -17,7 +17,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from agent.config import Settings, data_dir
+from agent.config import data_dir
+from agent.settings import Settings
 
 if TYPE_CHECKING:
     from agent.traces import RunSummary, TraceStore

@@ -2,6 +2,7 @@
 
 Stop                   how a run ended: its outcome and the sentence that goes on record
 ├── Answered           the model gave its answer
+├── Ended              a tool ended the run: job_complete, or the last todo of a phase
 ├── Cut                the answer was cut at its token limit
 ├── Silence            the answer is empty: whether the task is done, nobody said
 ├── StepBudget         too many turns
@@ -23,10 +24,13 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 
-from agent import context, protocols
-from agent.errors import ApprenticeError
+from agent import context, protocols, registry
+from agent.errors import ApprenticeError, ConsentDenied
 from agent.messages import Detail, Json, Message, Outcome, ToolCall
 from agent.run import Run, detail_of
+from agent.taint import Fence
+from agent.todos import with_todos
+from agent.toolshim import Prose, Shim
 from tools import registry as tools_registry
 from tools.registry import Tool
 
@@ -43,6 +47,10 @@ class Stop(Exception):
 
 
 class Answered(Stop):
+    outcome: Outcome = "success"
+
+
+class Ended(Stop):
     outcome: Outcome = "success"
 
 
@@ -78,30 +86,35 @@ class Loop:
     """One task by one model with some tools, on one record.
 
     Args:
-        run: the open record; its session holds the budgets and the models.
+        run: the open record; it holds the budget and the todos, its session the models.
         address: the model.
-        tools: what the model may call, by name.
+        tools: what the model may call, by name; find_tools adds to them while the run goes on.
         instructions: of the active skills; they go into the system message.
     """
 
     def __init__(self, run: Run, address: str, tools: dict[str, Tool], instructions: str = "") -> None:
         settings = run.session.settings
         self.run, self.address, self.tools = run, address, tools
-        self.budget, self.model = settings.budget, run.session.model(address)
+        self.budget, self.model = run.budget, run.session.model(address)
         self.context = replace(run.session.tool_context, run=run)
-        self.protocol = protocols.choose(settings.models.protocol, self.model.capabilities)
+        run.offered = tools
+        self.shim = Shim(run.session) if settings.models.toolshim else None
+        chosen = settings.models.protocol
+        self.protocol = Prose() if self.shim else protocols.choose(chosen, self.model.capabilities)
         self.schemas: list[Json] = [tool.schema for tool in tools.values()]
         self.request = self.protocol.request(self.schemas) | {
             "max_tokens": settings.models.max_tokens,
             "temperature": settings.models.temperature,
         }
         self.instructions = "\n\n".join(filter(None, [SYSTEM, instructions, self.protocol.instructions(self.schemas)]))
+        self.fence = Fence()
+        self.is_local = registry.is_local(address, settings)
         self.prompt: list[Message] = []
         self.observations: list[int] = []
         self.repeats: Counter[str] = Counter()
         self.commits: list[asyncio.Future[None]] = []
         self.turn = self.unreadable = 0
-        self.gave_up = False
+        self.gave_up = self.objected = False
 
     async def answer(self, task: str, earlier: Sequence[Message] = ()) -> str:
         """Work until a stop and close the record.
@@ -111,21 +124,28 @@ class Loop:
             earlier: the conversation so far, without its system message.
 
         Returns:
-            The answer, as far as it goes; empty if the run was stopped before one. `gave_up` says whether the model
-            was the reason.
+            The answer, or the summary of job_complete, as far as it goes; empty if the run was stopped before one.
+            `gave_up` says whether the model was the reason.
 
         Raises:
             ModelError: the model failed; the record says so.
         """
-        for message in (Message("system", self.instructions), *earlier, Message("user", task)):
-            await self.put(message)
+        rules = [self.fence.rule] if any(tool.outside or tool.effect == "shell" for tool in self.tools.values()) else []
+        system = Message("system", self.instructions)
+        await self.put(system, shown=Message("system", "\n\n".join([self.instructions, *rules])))
+        for message in (*earlier, Message("user", task)):
+            told = replace(message, content=self.masked(message.content))
+            await self.put(told, shown=self.fenced(told) if told.role == "tool" else None)
         try:
             stop = await self.work()
         finally:  # whatever ends the run, what was observed is on record before its end is
             await self.settle()
         self.gave_up = stop.gave_up
         self.run.finish(stop.outcome, str(stop))
-        return self.run.messages[-1].content if isinstance(stop, Answered | Cut) else ""
+        said = self.run.messages[-1].content if isinstance(stop, Answered | Cut) else ""
+        if isinstance(stop, Ended):
+            said = self.run.todos.summary or ""
+        return self.run.session.placeholders.restore(said)
 
     async def work(self) -> Stop:
         """Turn after turn, until one is the last or the time is up: that also ends the turn that is going on."""
@@ -143,37 +163,60 @@ class Loop:
     async def step(self) -> None:
         """One turn: ask, record, act, observe."""
         self.check_budgets()
+        if len(self.tools) > len(self.schemas):
+            self.offer_more()
+        todos = self.masked(self.run.todos.shown())
+        reserve = self.request["max_tokens"] + len(todos) // 2
         shortened = await context.fit(
-            self.model, self.prompt, self.observations, self.request.get("tools", ()), self.request["max_tokens"]
+            self.model, self.prompt, self.observations, self.request.get("tools", ()), reserve
         )
         if shortened:
             self.run.emit("notice", text=f"{len(shortened)} old observations were shortened to fit the context")
         started = time.perf_counter()
         visible = protocols.Visible(self.protocol)
         try:
-            reply = await self.run.ask(self.address, self.prompt, visible=visible, **self.request)
+            prompt = with_todos(self.prompt, todos)
+            reply = await self.run.ask(self.address, prompt, visible=visible, **self.request)
         finally:
             await self.settle()
         self.turn += 1
         message = self.protocol.parse(reply.message, self.turn)
-        seconds = time.perf_counter() - started
-        await self.put(message, detail_of(reply, self.request, seconds))
+        request = self.request | ({"todos": todos} if todos else {})
+        detail = detail_of(reply, request, time.perf_counter() - started)
+        if self.shim:
+            message, detail = await self.shim.read(self.run, message, detail, self.schemas, self.turn)
+        await self.put(message, detail)
         self.run.emit(
             "step",
             number=self.turn,
-            seconds=round(seconds, 3),
-            prompt_tokens=reply.usage.prompt_tokens,
-            completion_tokens=reply.usage.completion_tokens,
+            seconds=round(detail.seconds, 3),
+            prompt_tokens=detail.usage.prompt_tokens,
+            completion_tokens=detail.usage.completion_tokens,
         )
-        if not message.tool_calls:
-            raise ending(message.content, reply.finish_reason)
-        await self.act(message.tool_calls)
+        if message.tool_calls:
+            await self.act(message.tool_calls)
+        else:
+            await self.end(ending(message.content, reply.finish_reason))
+
+    async def end(self, stop: Stop) -> None:
+        """End the run, unless its todos say that the model answered too early; that it is told once."""
+        objection = self.run.todos.objection()
+        if not objection or self.objected or not isinstance(stop, Answered):
+            raise stop
+        self.objected = True
+        await self.put(Message("user", objection))
+
+    def offer_more(self) -> None:
+        """Offer the tools that were found since the last turn; the observation that found them said what they are."""
+        self.schemas = [tool.schema for tool in self.tools.values()]
+        self.request |= self.protocol.request(self.schemas)
+        self.run.offer(self.schemas)
 
     def check_budgets(self) -> None:
         if self.turn >= self.budget.steps:
             raise StepBudget(f"stopped after {self.turn} steps (budget.steps)")
-        if self.run.trajectory.usage.tokens >= self.budget.tokens:
-            raise TokenBudget(f"stopped after {self.run.trajectory.usage.tokens} tokens (budget.tokens)")
+        if self.run.spent.tokens >= self.budget.tokens:
+            raise TokenBudget(f"stopped after {self.run.spent.tokens} tokens (budget.tokens)")
 
     async def act(self, calls: Sequence[ToolCall]) -> None:
         """Run the calls of one turn, side by side if all are declared safe for it, and record what they gave."""
@@ -191,18 +234,28 @@ class Loop:
             self.repeats[key] += 1
             if self.repeats[key] >= 3:
                 raise Repetition(f"{call.name} was called three times with the same arguments and result")
+        if self.run.ended_by:
+            raise Ended(self.run.ended_by)
 
     async def observe(self, call: ToolCall) -> Message:
         """Run one call and record its observation."""
-        started = time.perf_counter()
+        started, began = time.perf_counter(), time.time()
         try:
             content, error = await self.perform(call), ""
         except ApprenticeError as failure:
             content, error = failure.in_one_line, type(failure).__name__
-        message = Message("tool", content, tool_call_id=call.id, name=call.name, is_error=bool(error))
+        session, tool = self.run.session, self.tools.get(call.name)
+        outside = False
+        if tool is not None and error != ConsentDenied.__name__:  # then nothing was read
+            outside = session.consent.taint.take(
+                tool, call.arguments, content, session.workspace, began, failed=bool(error)
+            )
         seconds = time.perf_counter() - started
-        told = {"content": content, "is_error": message.is_error, "seconds": round(seconds, 3)}
-        self.commits.append(self.put(message, Detail(seconds=seconds, error=error)))
+        told = {"content": content, "is_error": bool(error), "seconds": round(seconds, 3)}
+        content = self.masked(content)
+        message = Message("tool", content, tool_call_id=call.id, name=call.name, is_error=bool(error))
+        shown = self.fenced(message) if outside else message
+        self.commits.append(self.put(message, Detail(seconds=seconds, error=error), shown=shown))
         self.commits[-1].add_done_callback(
             lambda done: None if _failed(done) else self.run.emit("observation", id=call.id, name=call.name, **told)
         )
@@ -222,18 +275,35 @@ class Loop:
             near = difflib.get_close_matches(call.name, self.tools, n=1)
             known = f"Did you mean {near[0]}?" if near else f"There are: {', '.join(self.tools) or 'none'}."
             raise ApprenticeError(f"There is no tool {call.name!r}.", known)
+        session, tool = self.run.session, self.tools[call.name]
         try:
-            return await tools_registry.call(self.tools[call.name], self.context, call.arguments)
+            arguments = session.placeholders.fill(tool.name, tool.effect, call.arguments)
+            return await tools_registry.call(tool, self.context, arguments)
         except (ApprenticeError, asyncio.CancelledError):
             raise
         except Exception as crash:  # a tool may be anybody's code; its crash is an observation
             raise ApprenticeError(f"{call.name} crashed: {type(crash).__name__}: {crash}") from crash
 
-    def put(self, message: Message, detail: Detail | None = None) -> asyncio.Future[None]:
-        """Put a message on record, and as the protocol renders it into the prompt; done when it is committed."""
+    def fenced(self, observation: Message) -> Message:
+        """An observation as the model sees it if it may come from outside; an earlier run's may."""
+        return replace(observation, content=self.fence.mark(observation.content, observation.name))
+
+    def masked(self, text: str) -> str:
+        """The text as this model may see it: a model that is not local gets placeholders for secrets and people."""
+        if self.is_local:
+            return text
+        session = self.run.session
+        personal = session.settings.policy.personal == "redact"
+        return session.placeholders.mask(text, session.tool_context.redactor, personal=personal)
+
+    def put(self, message: Message, detail: Detail | None = None, shown: Message | None = None) -> asyncio.Future[None]:
+        """Put a message on record, and as the protocol renders it into the prompt; done when it is committed.
+
+        `shown` is what the model sees of it: with the marks of content from outside, which are worth nothing later.
+        """
         if message.role == "tool":
             self.observations.append(len(self.prompt))
-        self.prompt.append(self.protocol.render(message))
+        self.prompt.append(self.protocol.render(shown or message))
         return self.run.put(message, detail)
 
 

@@ -124,18 +124,21 @@ class Trajectory:
     """What a person says that the answer should have been: the newest correction; empty if there is none."""
 
 
-EventKind = Literal["run", "skill", "thought", "text", "action", "observation", "step", "notice", "answer", "end"]
+EventKind = Literal[
+    "run", "skill", "thought", "text", "action", "progress", "observation", "step", "notice", "answer", "end"
+]
 
 
 @dataclass(frozen=True, slots=True)
 class Event:
     """What a person, or a program behind `--json`, is told while a run goes on. `data` is plain JSON.
 
-    run {task, model, reason, skills, parent} · skill {name, reason} · thought, text {text}: a piece of the stream ·
-    action {id, name, arguments} · observation {id, name, content, is_error, seconds} · step {number, seconds,
+    run {task, model, rule, reason, skills, parent} · skill {name, reason} · thought, text {text}: a piece of the
+    stream · action {id, name, arguments} · progress {name, progress, total, message}: a tool says how far it is ·
+    observation {id, name, content, is_error, seconds} · step {number, seconds,
     prompt_tokens, completion_tokens}: sent after the step is committed · notice {text} · answer {text} ·
     end {outcome, reason, seconds, prompt_tokens, completion_tokens, cost, raised}: `raised` if an error ended the run,
-    which is told after it.
+    which is told after it; tokens and cost are with those of the phases and sub-agents that are a part of the run.
     """
 
     kind: EventKind

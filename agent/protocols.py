@@ -89,7 +89,7 @@ class ConstrainedJson:
         if not tools:
             return f"Reply with one JSON object: {form}."
         return (
-            f"Reply with one JSON object. To use a tool: {act}. When the task is done: {form}.\nTools:\n{_list(tools)}"
+            f"Reply with one JSON object. To use a tool: {act}. When the task is done: {form}.\nTools:\n{listed(tools)}"
         )
 
     def request(self, tools: Sequence[Json]) -> Json:
@@ -132,7 +132,7 @@ class ReactText:
         return (
             'Work in steps. Write `Thought:` and then either `Action: {"name": "...", "arguments": {...}}` and stop, '
             "or `Answer:` and the result. After an action you are given its `Observation:`.\n"
-            f"Tools:\n{_list(tools)}"
+            f"Tools:\n{listed(tools)}"
         )
 
     def request(self, tools: Sequence[Json]) -> Json:
@@ -160,17 +160,28 @@ class ReactText:
 
 def action_schema(tools: Sequence[Json]) -> Json:
     """The JSON schema of one turn: an action with one tool's arguments, or an answer."""
-    text = {"type": "string"}
-    thought = {"type": "string", "maxLength": LONGEST_THOUGHT}
-    answer = _object({"thought": thought, "answer": text})
+    return turn_schema(
+        tools, {"thought": {"type": "string", "maxLength": LONGEST_THOUGHT}}, {"answer": {"type": "string"}}
+    )
+
+
+def turn_schema(tools: Sequence[Json], first: Json, ending: Json) -> Json:
+    """The JSON schema of one tool's call, or of an ending.
+
+    Args:
+        tools: function schemas.
+        first: properties that come before either.
+        ending: properties of what is no call.
+    """
     actions = [
-        _object({"thought": thought, "action": _object({"name": {"const": name}, "arguments": parameters})})
+        _object(first | {"action": _object({"name": {"const": name}, "arguments": parameters})})
         for name, parameters in ((t["function"]["name"], t["function"]["parameters"]) for t in tools)
     ]
     definitions: Json = {}
     for tool in tools:
         definitions |= tool["function"]["parameters"].get("$defs", {})
-    schema: Json = {"anyOf": [*actions, answer]} if actions else answer
+    last = _object(first | ending)
+    schema: Json = {"anyOf": [*actions, last]} if actions else last
     return schema | {"$defs": definitions} if definitions else schema
 
 
@@ -183,7 +194,8 @@ def _object(properties: Json) -> Json:
     }
 
 
-def _list(tools: Sequence[Json]) -> str:
+def listed(tools: Sequence[Json]) -> str:
+    """The tools as a model reads them, a line each."""
     return "\n".join(_line(tool["function"]) for tool in tools)
 
 

@@ -15,9 +15,10 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from agent.config import Settings, data_dir
+from agent.config import data_dir
 from agent.errors import ConfigError, ModelUnavailable, UsageError
 from agent.models.base import Model
+from agent.settings import Settings
 
 ADDRESSES = {
     "local": "the embedded model, in this process",

@@ -11,9 +11,9 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from agent import registry
-from agent.config import Settings
 from agent.errors import ConsentDenied, UsageError
 from agent.messages import Route
+from agent.settings import Settings
 
 if TYPE_CHECKING:
     from skills.registry import Skill

@@ -8,16 +8,22 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
+import math
 import secrets
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from agent.errors import ApprenticeError, ModelCut, StoreError
-from agent.messages import Detail, Event, EventKind, Json, Message, Outcome, Route, Trajectory
+from agent.messages import Detail, Event, EventKind, Json, Message, Outcome, Route, Trajectory, Usage
 from agent.models.base import Delta, Reply
 from agent.session import Session
+from agent.settings import Budget
+from agent.todos import Todos
+
+if TYPE_CHECKING:
+    from tools.registry import Tool
 
 Visible = Callable[[Delta], Delta | None]
 
@@ -33,6 +39,10 @@ class Run:
         tools: schemas of the tools that the model is offered.
         parent_id: the run that this one is a part of.
         messages: what the conversation already holds, oldest first (a REPL's earlier turns).
+        budget: what it may spend; the settings' if it is not a part of another run.
+        depth: how many sub-agents it is away from the run that a person started.
+        todos: the list that it works on; an empty one of its own if none is given.
+        labels: put on record with it.
     """
 
     def __init__(
@@ -45,8 +55,22 @@ class Run:
         tools: Sequence[Json] = (),
         parent_id: str = "",
         messages: Sequence[Message] = (),
+        budget: Budget | None = None,
+        depth: int = 0,
+        todos: Todos | None = None,
+        labels: Mapping[str, Any] | None = None,
     ) -> None:
         self.session = session
+        self.budget = budget or session.settings.budget
+        self.depth = depth
+        self.todos = Todos() if todos is None else todos
+        self.offered: dict[str, Tool] = {}
+        """What the model may call; the loop sets it."""
+        self.ended_by = ""
+        """Why a tool ended the run: the loop stops after that turn. Empty: none did."""
+        self.turns = 0
+        self.parts = Usage()
+        """What runs that are a part of this one used: it is paid from this one's budget."""
         self.trajectory = Trajectory(
             id=secrets.token_hex(6),
             task=task,
@@ -55,6 +79,7 @@ class Run:
             model=route.model,
             tools=list(tools),
             route=route,
+            labels=({"source": session.source} if session.source else {}) | dict(labels or {}),
             started=time.time(),
             workspace=str(session.workspace.root),
             messages=[],
@@ -75,6 +100,18 @@ class Run:
         """Wall time since the run began."""
         return time.perf_counter() - self._started
 
+    @property
+    def spent(self) -> Usage:
+        """What this run and its parts used."""
+        return self.trajectory.usage + self.parts
+
+    def left(self, share: float = 1.0) -> Budget:
+        """This part of what is left of the budget; a budget of 0 or less is spent."""
+        steps = math.ceil((self.budget.steps - self.turns) * share)
+        tokens = int((self.budget.tokens - self.spent.tokens) * share)
+        seconds = (self.budget.seconds - self.seconds) * share
+        return Budget.model_construct(steps=steps, tokens=tokens, seconds=seconds)
+
     def emit(self, kind: EventKind, **data: Any) -> None:
         self.session.emit(Event(kind, self.id, data))
 
@@ -93,7 +130,8 @@ class Run:
         route = self.trajectory.route
         assert route is not None
         run = self.trajectory
-        self.emit("run", task=run.task, model=route.model, reason=route.reason, skills=run.skills, parent=run.parent_id)
+        how = {"model": route.model, "rule": route.rule, "reason": route.reason}
+        self.emit("run", task=run.task, **how, skills=run.skills, parent=run.parent_id)
         for message in self._given:
             await self.add(message)
 
@@ -123,7 +161,7 @@ class Run:
             return
         run.outcome, run.reason, run.score, run.ended = outcome, reason, score, time.time()
         self.session.store.close_run(run)
-        usage = run.usage
+        usage = self.spent
         self.emit(
             "end",
             outcome=outcome,
@@ -134,6 +172,11 @@ class Run:
             cost=usage.cost,
             raised=raised,
         )
+
+    def offer(self, tools: Sequence[Json]) -> None:
+        """Put on record that the model is offered these tools from now on, by their schemas."""
+        self.trajectory.tools = list(tools)
+        self.session.store.offer_tools(self.id, self.trajectory.tools)
 
     async def add(self, message: Message, detail: Detail | None = None) -> None:
         """Append a message and return when it is committed."""
@@ -187,6 +230,7 @@ class Run:
             raise
         if reply is None:
             raise ModelCut(f"{address} ended its reply without saying so")
+        self.turns += 1
         for one in (reply, *reply.others):
             self.trajectory.usage += one.usage
         return reply
@@ -222,7 +266,7 @@ def sampling(request: Json) -> Json:
     kept = {
         key: entry
         for key, entry in request.items()
-        if key in ("temperature", "seed", "max_tokens") and entry is not None
+        if key in ("temperature", "seed", "max_tokens", "todos") and entry is not None
     }
     if request.get("stop"):
         kept["stop"] = list(request["stop"])

@@ -8,12 +8,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from agent import registry
-from agent.config import Settings
 from agent.consent import Consent
 from agent.messages import Event
 from agent.models.base import Model
+from agent.personal import Placeholders
+from agent.settings import Settings
 
 if TYPE_CHECKING:
+    from agent.mcp.tools import Servers
     from agent.traces import TraceStore
     from skills.registry import Skill
     from tools.registry import Tool, ToolContext
@@ -40,6 +42,12 @@ class Session:
     options: dict[str, str] = field(default_factory=dict)
     """A skill's flags from the command line, e.g. {"format": "jsonl"}."""
     models: dict[str, Model] = field(default_factory=dict)
+    mcp: Servers | None = None
+    """The MCP servers; None where none is configured."""
+    source: str = ""
+    """Who asks, as the runs' label `source`: `mcp:NAME` for another agent; empty for the person at this machine."""
+    placeholders: Placeholders = field(default_factory=Placeholders)
+    """What stands for personal data and secrets in the prompts of models that are not local."""
 
     def model(self, address: str) -> Model:
         """The opened model at this address. Raises ModelUnavailable or UsageError if the address is no good."""
@@ -48,9 +56,11 @@ class Session:
         return self.models[address]
 
     async def close(self) -> None:
-        """Close every model, then the store."""
+        """Close every model and MCP server, then the store."""
         try:
             for model in self.models.values():
                 await model.close()
+            if self.mcp:
+                await self.mcp.close()
         finally:
             self.store.close()

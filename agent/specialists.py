@@ -27,9 +27,10 @@ from pathlib import Path
 from typing import Any
 
 from agent import registry
-from agent.config import Settings, data_dir
+from agent.config import data_dir
 from agent.errors import InputError, ModelUnavailable, OutputError, UsageError
 from agent.registry import Specialist
+from agent.settings import Settings
 
 WEIGHTS = ("adapter.gguf", "adapter.safetensors")
 NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,63}")

@@ -90,7 +90,8 @@ class Rich:
 
     def __call__(self, event: Event) -> None:
         if event.kind in ("text", "thought"):
-            self._stream(event.kind, event.data["text"])
+            if event.run_id not in self.parts.aside:
+                self._stream(event.kind, event.data["text"])
             return
         self._end_stream()
         if event.kind == "answer":
@@ -155,15 +156,27 @@ def _rendered(text: str) -> Markdown:
 
 
 class Parts:
-    """Shortens what is told of a run that is a part of another: its title stood in the other's line before it."""
+    """Shortens what is told of a run that is a part of another: its title stood in the other's line before it.
+
+    A phase of a job is told in full. Of a sub-agent, which may work beside others, a line when it begins and when it
+    ends, with its run.
+    """
 
     def __init__(self) -> None:
         self.runs: set[str] = set()
+        self.aside: set[str] = set()
+        """Sub-agents."""
 
     def line(self, event: Event) -> str:
         """The event's line; empty if it has none."""
-        if event.kind == "run" and event.data.get("parent"):
+        rule = event.data.get("rule") if event.kind == "run" else ""
+        if rule == "delegated":
+            self.aside.add(event.run_id)
+        elif event.kind == "run" and event.data.get("parent") and rule != "phase":
             self.runs.add(event.run_id)
+        if event.run_id in self.aside:
+            run = f" · run {event.run_id}" if event.kind == "end" else ""
+            return f"  {summary(event)}{run}" if event.kind in ("run", "notice", "end") else ""
         if event.run_id not in self.runs:
             return summary(event)
         return "  " + summary(event) if event.kind in ("notice", "end") else ""
@@ -173,6 +186,7 @@ STYLES = {
     "run": "bold",
     "skill": "magenta",
     "action": "cyan",
+    "progress": "dim",
     "observation": "green",
     "step": "dim",
     "notice": "yellow",
@@ -194,6 +208,9 @@ def _line(event: Event) -> str:
             return f"◆ skill {data['name']}: {data['reason']}"
         case "action":
             return f"→ {_short(data['name'] or '?')} {_arguments(data['arguments'])}"
+        case "progress":
+            of = f" of {data['total']:g}" if data["total"] is not None else ""
+            return f"  {_short(data['name'])}: {data['progress']:g}{of} {_short(data['message'])}".rstrip()
         case "observation":
             mark = "✗" if data["is_error"] else "←"
             return f"{mark} {_short(data['name'] or '?')}: {_short(data['content'], 300)} · {data['seconds']:.2f} s"
@@ -238,6 +255,7 @@ def demonstrate() -> None:
         ("thought", {"text": "I read the file first."}),
         ("step", {"number": 1, "seconds": 0.42, "prompt_tokens": 210, "completion_tokens": 34}),
         ("action", {"id": "call_1", "name": "read_file", "arguments": {"path": "notes.txt"}}),
+        ("progress", {"name": "read_file", "progress": 1, "total": 2, "message": "half of it"}),
         ("observation", {"id": "call_1", "name": "read_file", "content": "a\nb", "is_error": False, "seconds": 0.01}),
         ("notice", {"text": "1 old observation was shortened to fit the context"}),
         ("answer", {"text": "notes.txt has **2** lines."}),

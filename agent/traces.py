@@ -102,13 +102,26 @@ class TraceStore:
         run = replace(trajectory)
 
         def insert(connection: sqlite3.Connection) -> None:
-            tools = [trace_schema.tool_row(schema, self.redactor) for schema in run.tools]
-            connection.executemany("INSERT OR IGNORE INTO tools VALUES (?, ?)", tools)
-            hashes = [row[0] for row in tools]
+            hashes = self._insert_tools(connection, run.tools)
             row = trace_schema.run_row(run, hashes, self.redactor, __version__, self._process)
             connection.execute(trace_schema.INSERT_RUN, row)
 
         await asyncio.wrap_future(self._submit(insert))
+
+    def offer_tools(self, run_id: str, tools: Sequence[Json]) -> None:
+        """Write which tools a run offers by now. Returns at once, as `close_run` does."""
+
+        def update(connection: sqlite3.Connection) -> None:
+            hashes = self._insert_tools(connection, tools)
+            connection.execute("UPDATE runs SET tools = ? WHERE id = ?", (trace_schema.dump(hashes), run_id))
+
+        self._unheard.append(self._submit(update))
+
+    def _insert_tools(self, connection: sqlite3.Connection, tools: Sequence[Json]) -> list[str]:
+        """Store the schemas that are new; the hashes of all."""
+        rows = [trace_schema.tool_row(schema, self.redactor) for schema in tools]
+        connection.executemany("INSERT OR IGNORE INTO tools VALUES (?, ?)", rows)
+        return [row[0] for row in rows]
 
     def add_message(self, run_id: str, index: int, message: Message, detail: Detail) -> asyncio.Future[None]:
         """Add a message to a run's record; the future is done after the commit.

@@ -18,7 +18,7 @@ import os
 import secrets
 import stat
 import sys
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -108,19 +108,32 @@ def digest(workspace: Path) -> str:
     Raises:
         InputError: a link or a special file lies in it, it cannot be read, or it is too large.
     """
-    folder = workspace / PROJECT_FOLDER
-    if not os.path.lexists(folder):
-        return ""
-    files = _files(folder)
-    total, size = hashlib.sha256(), 0
-    for path in files:
-        data = _bytes(path)
-        size += len(data)
-        if size > LARGEST:
-            raise InputError(f"{folder} is larger than {LARGEST // 1_000_000} MB and cannot be trusted")
-        name = os.fsencode(path.relative_to(folder).as_posix())
-        total.update(len(name).to_bytes(8, "big") + name + len(data).to_bytes(8, "big") + data)
-    return total.hexdigest() if files else ""
+    return _hashed(_contents(workspace / PROJECT_FOLDER))
+
+
+@contextlib.contextmanager
+def kept(workspace: Path, data_dir: Path, name: str, data: bytes) -> Iterator[None]:
+    """Writing one file of text under `.apprentice/` inside this block keeps the trust that the folder had before it.
+
+    For what the agent writes itself, as a person allowed: it knows the bytes, so nobody needs to look at them again.
+
+    Args:
+        workspace: the folder that holds `.apprentice/`.
+        data_dir: the user's data folder.
+        name: the file's path below `.apprentice/`; never settings, a skill or a tool.
+        data: what is written into it.
+
+    Raises:
+        OutputError: the trust could not be stored; the folder has to be trusted anew.
+    """
+    try:
+        contents = _contents(workspace / PROJECT_FOLDER)
+    except InputError:
+        contents = None
+    yield
+    key = _key(workspace)
+    if contents is not None and (not contents or _entries(data_dir / "trust.json").get(key) == _hashed(contents)):
+        _change(data_dir, key, _hashed(contents | {os.fsencode(name): data}))
 
 
 def import_file(path: Path, name: str, kind: str = "file") -> ModuleType:
@@ -169,6 +182,27 @@ def _files(folder: Path) -> list[Path]:
         if len(found) + len(waiting) > MOST:
             raise InputError(f"{folder} holds more than {MOST} files and cannot be trusted")
     return sorted(found, key=os.fsencode)
+
+
+def _contents(folder: Path) -> dict[bytes, bytes]:
+    """Every file's name below the folder and its bytes; none if there is no folder. Raises InputError as `digest`."""
+    contents: dict[bytes, bytes] = {}
+    size = 0
+    for path in _files(folder) if os.path.lexists(folder) else ():
+        data = _bytes(path)
+        size += len(data)
+        if size > LARGEST:
+            raise InputError(f"{folder} is larger than {LARGEST // 1_000_000} MB and cannot be trusted")
+        contents[os.fsencode(path.relative_to(folder).as_posix())] = data
+    return contents
+
+
+def _hashed(contents: Mapping[bytes, bytes]) -> str:
+    """SHA-256 over names and bytes, each after its length; empty if there is nothing."""
+    total = hashlib.sha256()
+    for name, data in sorted(contents.items()):
+        total.update(len(name).to_bytes(8, "big") + name + len(data).to_bytes(8, "big") + data)
+    return total.hexdigest() if contents else ""
 
 
 def _bytes(path: Path) -> bytes:

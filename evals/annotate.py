@@ -19,10 +19,10 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from agent.config import Settings
 from agent.errors import InputError
 from agent.messages import Event, Message, Route
 from agent.session import Session
+from agent.settings import Settings
 from evals import record
 from evals.few_shot import FewShot
 from evals.metrics import Timed, score

@@ -17,10 +17,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, get_args
 
-from agent.config import BestBy, Settings
 from agent.errors import UsageError
 from agent.models.base import Draw, Model, Reply
 from agent.registry import open_model
+from agent.settings import BestBy, Settings
 from evals.annotate import CASES, Case, load_cases, scored
 from evals.compare import summarise
 from evals.metrics import ROW_METRICS, Timed

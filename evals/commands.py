@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from agent import config
-from agent.config import Settings
+from agent.errors import UsageError
+from agent.settings import Settings
 
 if TYPE_CHECKING:
     from agent.messages import Json
@@ -21,21 +22,27 @@ if TYPE_CHECKING:
     from evals.subject import Subject
 
 
+SUITES = ("annotate", "rehearsal", "acting", "bfcl")
+
+
 def add_evals(parser: argparse.ArgumentParser) -> None:
     from agent.cli import positive
 
     parser.description = "Measure models on cases that they never saw, and compare them."
     actions = parser.add_subparsers(metavar="ACTION", title="actions", required=True)
     run = actions.add_parser("run", help="answer a suite's cases, score them, and write a report")
-    run.add_argument("suite", choices=("annotate", "rehearsal"), metavar="SUITE", help="annotate or rehearsal")
+    run.add_argument("suite", choices=SUITES, metavar="SUITE", help=", ".join(SUITES))
     run.add_argument("--model", action="append", required=True, metavar="ADDRESS", help="who answers; repeatable")
     run.add_argument("--against", default="", metavar="ADDRESS", help="whom each --model is compared with")
-    run.add_argument("--cases", type=Path, metavar="FILE", help="JSONL of cases (default: the shipped suite)")
-    run.add_argument("--rows", type=positive, metavar="N", help="only the first N cases")
+    run.add_argument(
+        "--cases", type=Path, metavar="FILE", help="JSONL of cases (default: the shipped); bfcl: its folder"
+    )
+    run.add_argument("--rows", type=positive, metavar="N", help="only the first N cases (bfcl: of each file)")
     run.add_argument("--out", type=Path, metavar="DIR", help="report, rows and store; run again to go on")
     run.add_argument("--baselines", action=argparse.BooleanOptionalAction, default=True, help="few-shot base")
     run.add_argument("--examples", type=Path, metavar="FILE", help="cases for the few-shot prompt")
     run.add_argument("--framework", default="eight-moves", metavar="NAME", help="moves of the cases")
+    run.add_argument("--protocol", choices=("json", "native", "text"), help="acting, bfcl: how calls are written")
     run.add_argument("--jobs", type=positive, default=1, metavar="N", help="cases at once; for servers")
     run.add_argument("--seen", action="store_true", help="measure also what the model was made from")
     run.add_argument("--json", action="store_true", help="the report on standard output")
@@ -56,9 +63,13 @@ async def run_suite(options: argparse.Namespace) -> int:
     from evals import report
 
     settings, _ = config.load(Path(os.devnull), trusted=False)
+    if options.protocol:
+        asked = settings.models.model_copy(update={"protocol": options.protocol})
+        settings = settings.model_copy(update={"models": asked})
     plan = _Plan.make(options, settings)
     try:
-        models = await _rehearse(plan) if options.suite == "rehearsal" else await _annotate(plan)
+        measure = {"annotate": _annotate, "rehearsal": _rehearse}.get(options.suite, _act)
+        models = await measure(plan)
     except BaseException:
         sys.stderr.write(f"finished rows are in {plan.out / 'rows.jsonl'}; the same command goes on from there\n")
         raise
@@ -146,10 +157,18 @@ class _Plan:
 
 
 def _cases(options: argparse.Namespace) -> tuple[Path, Sequence[Any], list[Case]]:
-    """The suite's file, its cases, and the examples of the few-shot baseline (none in the suite `rehearsal`)."""
-    from evals import annotate, baselines, rehearsal
+    """The suite's file, its cases, and the examples of the few-shot baseline (only `annotate` has some in a file)."""
+    from evals import acting, annotate, baselines, bfcl, rehearsal
+    from evals.simulated import case
     from skills.annotate import framework as frameworks
 
+    if options.suite == "acting":
+        path = options.cases or acting.CASES
+        return path, case.read([path])[: options.rows], []
+    if options.suite == "bfcl":
+        if not options.cases:
+            raise UsageError("the suite bfcl has no cases of its own", "Give --cases the data folder of bfcl-eval.")
+        return options.cases, bfcl.read(options.cases, options.rows), []
     if options.suite == "rehearsal":
         path = options.cases or rehearsal.CASES
         return path, rehearsal.load_prompts(path)[: options.rows], []
@@ -196,6 +215,31 @@ async def _rehearse(plan: _Plan) -> dict[str, Evaluated]:
     return models
 
 
+async def _act(plan: _Plan) -> dict[str, Evaluated]:
+    """The rows of every model, and of every base with worked examples."""
+    from evals import measured
+    from evals.acting import ACTING
+    from evals.bfcl import BFCL
+    from evals.report import Evaluated
+
+    options = plan.options
+    suite: measured.Suite[Any, Any] = ACTING if options.suite == "acting" else BFCL
+    models: dict[str, Evaluated] = {}
+    same: dict[str, Any] = {"out": plan.out, "jobs": options.jobs}
+    for who in plan.subjects:
+        with _Progress(who.address) as progress:
+            rows = await measured.rows(suite, plan.cases, who.address, plan.settings, tell=progress.acted, **same)
+        models[who.address] = plan.evaluated(who, rows)
+    for base in dict.fromkeys(who.base for who in plan.subjects) if options.baselines else ():
+        name = f"{base}, 3 examples"
+        with _Progress(name) as progress:
+            rows = await measured.rows(
+                suite, plan.cases, base, plan.settings, tell=progress.acted, examples=True, **same
+            )
+        models[name] = Evaluated(rows, baseline=True)
+    return models
+
+
 class _Progress:
     """How far a model is: a bar on a terminal, a line now and then elsewhere."""
 
@@ -222,6 +266,10 @@ class _Progress:
 
     def rehearsed(self, done: int, total: int, row: Any) -> None:
         self._show(done, total, "passed", float(row.passed), row.seconds)
+
+    def acted(self, done: int, total: int, row: Any) -> None:
+        value = row.success if hasattr(row, "success") else row.correct
+        self._show(done, total, "done right", float(value), row.seconds)
 
     def _show(self, done: int, total: int, called: str, value: float, seconds: float) -> None:
         self._sums[0] += value

@@ -19,10 +19,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_args
 
-from agent.config import Grounding, Settings
 from agent.messages import Message
 from agent.models.base import Model, Reply
 from agent.registry import open_model
+from agent.settings import Grounding, Settings
 from evals.metrics import row_f1
 from skills.annotate.attempt import prompt
 from skills.annotate.framework import Framework, load

@@ -18,9 +18,10 @@ p { max-width: 60rem; margin: .3rem 0; color: #444; }
 p.warning { color: #a00; font-weight: 600; }
 .wide { overflow-x: auto; }
 table { border-collapse: collapse; font-size: .84rem; font-variant-numeric: tabular-nums; margin: .6rem 0; }
-th, td { padding: .3rem .7rem; border-bottom: 1px solid #e4e4e4; text-align: right; white-space: nowrap; }
+th, td { padding: .3rem .5rem; border-bottom: 1px solid #e4e4e4; text-align: right; white-space: nowrap; }
 th { white-space: normal; vertical-align: bottom; font-weight: 600; border-bottom: 1.5px solid #999; }
-td:first-child, th:first-child { text-align: left; }
+td:first-child, th:first-child { text-align: left; white-space: normal; overflow-wrap: anywhere;
+  min-width: 9rem; max-width: 17rem; }
 td small { color: #777; display: block; }
 .plots { display: grid; grid-template-columns: repeat(auto-fit, minmax(30rem, 1fr)); gap: 1.2rem 2rem; }
 .legend { margin-top: 1.6rem; } .legend span { margin-right: 1.4rem; font-weight: 600; white-space: nowrap; }

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from agent.errors import ConfigError
 from agent.messages import Json
+from evals.tables import MAIN
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -26,10 +27,10 @@ def plots(report: Json) -> dict[str, str]:
         ConfigError: matplotlib is not installed.
     """
     models = report["models"]
-    if report["suite"]["kind"] == "rehearsal":
-        return {
-            "Share passed, by kind of prompt": _draw("kinds", lambda axes: _parts(axes, models, "fields", "passed"))
-        }
+    if report["suite"]["kind"] != "annotate":
+        metric = MAIN[report["suite"]["kind"]]
+        title = f"Share {metric}, by kind of {'prompt' if metric == 'passed' else 'case'}"
+        return {title: _draw("kinds", lambda axes: _parts(axes, models, "fields", metric))}
     drawings: dict[str, Callable[[Axes], None]] = {
         "Token F1 by move": lambda axes: _parts(axes, models, "moves", "f1"),
         "Token F1 by field": lambda axes: _parts(axes, models, "fields", "f1"),

@@ -16,11 +16,11 @@ from types import TracebackType
 from typing import Any
 
 from agent import config
-from agent.config import Settings
 from agent.consent import Consent
 from agent.errors import InputError, OutputError
 from agent.messages import Event
 from agent.session import Session
+from agent.settings import Settings
 
 
 def open_session(settings: Settings, out: Path, emit: Callable[[Event], None]) -> Session:

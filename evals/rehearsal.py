@@ -17,11 +17,11 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from agent.config import Settings
 from agent.errors import ContextOverflow, InputError, ModelCut
 from agent.messages import Event, Json, Message, Route
 from agent.run import Run, detail_of
 from agent.session import Session
+from agent.settings import Settings
 from evals import record
 from evals.metrics import Share
 from evals.subject import subject

@@ -16,18 +16,30 @@ from typing import Any
 
 from agent.errors import InputError, OutputError
 from agent.messages import Json
-from evals import compare, rehearsal
+from evals import acting, bfcl, compare, rehearsal
 from evals.annotate import Case, RowResult
 from evals.metrics import ROW_METRICS, move_metrics
 
-PASSED = ("valid", "accepted", "grounded", "passed")
+PASSED = ("valid", "accepted", "grounded", "passed", "success", "correct")
 """The metrics that a row either passes or not."""
-COMPARED = ("f1", "rouge_l", "valid", "accepted", "grounded", "supported", "absent_f1", "seconds", "passed")
+COMPARED = (
+    *("f1", "rouge_l", "valid", "accepted", "grounded", "supported", "absent_f1", "seconds", "passed"),
+    *("success", "selected", "exact", "uncalled", "efficiency", "todos", "edit_extra", "phases", "correct"),
+    *("valid_calls", "task_tokens"),
+)
+Answered = Sequence[RowResult] | Sequence[rehearsal.Answer] | Sequence[acting.Row] | Sequence[bfcl.Row]
+METRICS: dict[str, Mapping[str, Callable[[Any], tuple[float, float]]]] = {
+    "annotate": ROW_METRICS,
+    "rehearsal": rehearsal.METRICS,
+    "acting": acting.METRICS,
+    "bfcl": bfcl.METRICS,
+}
+"""By the kind of suite."""
 
 
 @dataclass(frozen=True, slots=True)
 class Suite:
-    """What was asked. `kind` is `annotate` or `rehearsal`; `documents` are the keys of its documents, in order."""
+    """What was asked. `kind` is a key of METRICS; `documents` are the keys of its documents, in order."""
 
     kind: str
     name: str
@@ -38,9 +50,10 @@ class Suite:
 
     @classmethod
     def of(cls, kind: str, path: Path, documents: Sequence[str]) -> Suite:
-        """The suite of a file, or of its first rows."""
-        digest = hashlib.sha256(path.read_bytes()).hexdigest()
-        return cls(kind, path.stem, str(path), digest, len(documents), tuple(documents))
+        """The suite of a file, or of its first rows; of a folder, if it is BFCL's."""
+        digest = bfcl.sha256(path) if kind == "bfcl" else hashlib.sha256(path.read_bytes()).hexdigest()
+        name = "bfcl" if kind == "bfcl" else path.stem
+        return cls(kind, name, str(path), digest, len(documents), tuple(documents))
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +67,7 @@ class Evaluated:
         baseline: whether it stands there only to be beaten.
     """
 
-    rows: Sequence[RowResult] | Sequence[rehearsal.Answer]
+    rows: Answered
     specialist: dict[str, str] | None = None
     seen: list[str] | None = None
     baseline: bool = False
@@ -95,12 +108,13 @@ def write(report: Json, folder: Path, worst: Sequence[Json] = ()) -> None:
         OutputError: a file cannot be written.
     """
     from evals.page import html
-    from evals.tables import markdown
+    from evals.tables import markdown, readable
 
+    short = readable(report)
     files = {
         "report.json": json.dumps(report, ensure_ascii=False, indent=1) + "\n",
-        "report.md": markdown(report),
-        "report.html": html(report, worst),
+        "report.md": markdown(short),
+        "report.html": html(short, [row | {"model": short["names"][row["model"]]} for row in worst]),
     }
     for name, text in files.items():
         _replace(folder / name, text)
@@ -166,7 +180,7 @@ def worst(name: str, rows: Sequence[Any], cases: Sequence[Case], count: int = 10
 
 
 def _entry(kind: str, model: Evaluated) -> Json:
-    metrics = _metrics(kind)
+    metrics = METRICS[kind]
     fields = list(dict.fromkeys(row.field for row in model.rows))
     entry: Json = {
         "specialist": model.specialist,
@@ -191,13 +205,9 @@ def _summary(
     return {name: dataclasses.asdict(one) for name, one in found.items()} | {"rows": {"mean": len(rows)}}
 
 
-def _metrics(kind: str) -> Mapping[str, Callable[[Any], tuple[float, float]]]:
-    return ROW_METRICS if kind == "annotate" else rehearsal.METRICS
-
-
 def _compare(kind: str, a: str, b: str, left: Evaluated, right: Evaluated) -> list[Json]:
     """Every metric of one pair; seconds only where both asked a model."""
-    metrics = _metrics(kind)
+    metrics = METRICS[kind]
     timed = all(any(row.seconds for row in model.rows) for model in (left, right))
     found = [
         compare.comparison(left.rows, right.rows, name, metrics[name], passed=name in PASSED)
@@ -207,10 +217,14 @@ def _compare(kind: str, a: str, b: str, left: Evaluated, right: Evaluated) -> li
     return [{"a": a, "b": b, **line} for line in found if line]
 
 
-def _rows(kind: str, rows: Sequence[Json]) -> Sequence[RowResult] | Sequence[rehearsal.Answer]:
+def _rows(kind: str, rows: Sequence[Json]) -> Answered:
     if kind == "annotate":
         return [RowResult.model_validate(row) for row in rows]
-    return [rehearsal.Answer.model_validate(row) for row in rows]
+    if kind == "rehearsal":
+        return [rehearsal.Answer.model_validate(row) for row in rows]
+    if kind == "acting":
+        return [acting.Row.model_validate(row | {"run": ""}) for row in rows]
+    return [bfcl.Row.model_validate(row | {"run": ""}) for row in rows]
 
 
 def _replace(path: Path, text: str) -> None:

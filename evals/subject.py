@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from agent import registry
-from agent.config import Settings
 from agent.errors import ConsentDenied, InputError
+from agent.settings import Settings
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,13 +11,14 @@ from typing import Any
 import pytest
 
 from agent.commands.task import known_tools
-from agent.config import Settings, cache_dir
+from agent.config import cache_dir
 from agent.consent import Consent
 from agent.messages import Event, Json
 from agent.models.base import Capabilities
 from agent.models.scripted import NATIVE, Scripted
 from agent.redact import Redactor
 from agent.session import Session
+from agent.settings import Settings
 from agent.traces import TraceStore
 from skills import registry as skills_registry
 from tools import registry as tools_registry

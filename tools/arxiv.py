@@ -55,7 +55,7 @@ class ArxivPaper:
     published: str
 
 
-@tool(effect="net")
+@tool(effect="net", outside=True)
 async def arxiv(context: ToolContext, query: str, max_results: int = 5) -> str:
     """Find papers on arXiv and read their abstracts.
 
@@ -142,7 +142,9 @@ async def _ask(context: ToolContext, parameters: dict[str, str]) -> list[ArxivPa
     host = (urlsplit(address).hostname or "").lower()
     # A person who configured another host may have it in their own network; redirects may still not lead there.
     mirror = host if address != type(settings).model_fields["arxiv_url"].default else ""
-    await context.consent.require(f"net:{host}", f"fetch {url}")  # before waiting for a turn that may not be needed
+    await context.consent.require(
+        f"net:{host}", f"fetch {url}", sent=url
+    )  # before waiting for a turn that may not be needed
     await _take_turn()
     page = await fetch(context, url, allowed=lambda name, ip: name == mirror or is_public(name, ip))
     if page.status != 200 and not (page.status == 400 and b"<feed" in page.body):

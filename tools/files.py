@@ -82,8 +82,10 @@ async def write_file(context: ToolContext, path: PathName, content: str) -> str:
     there = context.workspace.resolve(path, write=True)
     size = f"{len(content):,} characters"
     exists = there.exists()
+    if there.is_file():
+        _check_rewrite(context, path, there.stat().st_size)
     question = f"overwrite {path} with {size}" if exists else f"write the new file {path}, {size}"
-    await context.consent.require("write", question)
+    await context.consent.require("write", question, path=path)
     await asyncio.to_thread(context.workspace.write_text, path, content)
     return f"{'Overwrote' if exists else 'Wrote'} {path}: {size}."
 
@@ -99,7 +101,8 @@ async def edit_file(context: ToolContext, path: PathName, old: str, new: str) ->
     """
     context.workspace.resolve(path, write=True)
     _, line = await asyncio.to_thread(_edited, context.workspace, path, old, new)
-    await context.consent.require("write", f"edit {path} at line {line}: {_brief(old)} becomes {_brief(new)}")
+    question = f"edit {path} at line {line}: {_brief(old)} becomes {_brief(new)}"
+    await context.consent.require("write", question, path=path)
     # A person may have taken a while to answer: the edit is made on what the file holds now.
     text, line = await asyncio.to_thread(_edited, context.workspace, path, old, new)
     await asyncio.to_thread(context.workspace.write_text, path, text)
@@ -144,6 +147,17 @@ async def search_files(
     rows = rows or [f"Nothing in {path} ({len(texts)} files that fit {glob}) contains {pattern}."]
     rows += [f"[{note}]" for note in notes]
     return await asyncio.to_thread(shown, context, "search_files", "\n".join(rows))
+
+
+def _check_rewrite(context: ToolContext, path: str, size: int) -> None:
+    """Raise ToolError if a file is too large to be replaced whole: what a model leaves out by mistake would be lost."""
+    limit = context.settings.tools.rewrite_limit
+    asked_for = context.run is not None and bool(context.run.session.options.get("overwrite"))
+    if size > limit and not asked_for:
+        raise ToolError(
+            f"{path} exists and has {size:,} bytes, more than the {limit:,} that are replaced whole",
+            "Change the parts that differ with edit_file. (A person allows it with --overwrite.)",
+        )
 
 
 def _window(path: str, lines: Sequence[str], start: int, end: int, limit: int) -> str:

@@ -137,7 +137,7 @@ async def fetch(context: ToolContext, url: str, *, allowed: Allowed = is_public,
     left = context.settings.tools.fetch_timeout
     for _ in range(REDIRECTS + 1):
         target = _target(url)
-        await context.consent.require(f"net:{_host(target)}", f"fetch {target}")
+        await context.consent.require(f"net:{_host(target)}", f"fetch {target}", sent=str(target))
         started = time.monotonic()
         try:
             async with asyncio.timeout(left):

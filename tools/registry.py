@@ -22,25 +22,25 @@ import inspect
 import re
 import warnings
 from collections.abc import Awaitable, Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
 
-from agent.config import Settings
 from agent.consent import Consent
 from agent.errors import ConfigError, ToolError
 from agent.messages import Json
 from agent.redact import Redactor
+from agent.settings import Settings
 from tools.workspace import Workspace
 
 if TYPE_CHECKING:
     from agent.run import Run
 
-Effect = Literal["read", "write", "shell", "net"]
-BUILT_IN = ("files", "shell", "web", "arxiv", "beads")
+Effect = Literal["read", "write", "shell", "net", "mcp"]
+BUILT_IN = ("files", "shell", "web", "arxiv", "beads", "todo", "notes", "delegate")
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,27 +60,35 @@ class ToolContext:
 
 @dataclass(frozen=True, slots=True)
 class Tool:
-    """A function that a model may call. `concurrent`: it may run beside others of the same turn."""
+    """A function that a model may call. `concurrent`: it may run beside others of the same turn.
+
+    `parameters` are a pydantic model, or a JSON schema where the tool is somebody else's (an MCP server's).
+    """
 
     name: str
     description: str
-    parameters: type[BaseModel]
+    parameters: type[BaseModel] | Json
     run: Callable[..., Awaitable[str]]
     effect: Effect
     concurrent: bool
     origin: str
+    outside: bool = False
+    """Its output comes from outside the workspace (pages, papers, MCP): see agent/taint.py."""
 
     @property
     def schema(self) -> Json:
         """The OpenAI-style function schema. Its parameters are made once, and shared: who changes them copies them."""
-        schema = _json_schema(self.parameters)
+        given = self.parameters
+        schema = given if isinstance(given, dict) else _json_schema(given)
         return {
             "type": "function",
             "function": {"name": self.name, "description": self.description, "parameters": schema},
         }
 
 
-def tool(*, effect: Effect, concurrent: bool = False) -> Callable[[Callable[..., Awaitable[str]]], Tool]:
+def tool(
+    *, effect: Effect, concurrent: bool = False, outside: bool = False
+) -> Callable[[Callable[..., Awaitable[str]]], Tool]:
     """Make a tool of an async function.
 
     Raises:
@@ -101,7 +109,7 @@ def tool(*, effect: Effect, concurrent: bool = False) -> Callable[[Callable[...,
         with warnings.catch_warnings():  # a parameter may be called `json` or `copy`, as a method of BaseModel is
             warnings.filterwarnings("ignore", "Field name .* shadows an attribute", UserWarning)
             model = create_model(function.__name__, __config__=ConfigDict(extra="forbid"), **fields)
-        return Tool(function.__name__, description, model, function, effect, concurrent, function.__module__)
+        return Tool(function.__name__, description, model, function, effect, concurrent, function.__module__, outside)
 
     return make
 
@@ -130,14 +138,17 @@ def load(folders: Iterable[Path], disabled: Iterable[str] = (), without: Iterabl
 
 
 async def call(found: Tool, context: ToolContext, arguments: Json) -> str:
-    """Check the arguments and run the tool. What is longer than `tools.output_limit` goes into a file.
+    """Check the arguments and run the tool, if no rule is against it. What is longer than `tools.output_limit` goes
+    into a file.
 
     Raises:
         ToolError: the arguments do not fit; the message says which and why, for the model to read. Or the tool, which
             may be anybody's, answered with something that is no text.
         ApprenticeError: what the tool itself raises.
     """
-    output: object = await found.run(context, **validate(found, arguments))
+    checked = validate(found, arguments)
+    context = replace(context, consent=await context.consent.for_call(found.name, found.effect, arguments))
+    output: object = await found.run(context, **checked)
     if not isinstance(output, str):
         raise ToolError(f"{found.name} answered with {type(output).__name__}, and a tool answers with text")
     if len(output) <= context.settings.tools.output_limit or found.origin in {f"tools.{name}" for name in BUILT_IN}:
@@ -149,6 +160,8 @@ async def call(found: Tool, context: ToolContext, arguments: Json) -> str:
 
 def validate(found: Tool, arguments: Json) -> dict[str, Any]:
     """The arguments as Python values. Raises ToolError if they do not fit the tool's schema."""
+    if isinstance(found.parameters, dict):
+        return _validate_raw(found.name, found.parameters, arguments)
     try:
         checked = found.parameters.model_validate(arguments)
     except ValidationError as error:
@@ -156,6 +169,32 @@ def validate(found: Tool, arguments: Json) -> dict[str, Any]:
         known = ", ".join(found.parameters.model_fields) or "none"
         raise ToolError(f"{found.name} was not run: {'; '.join(problems)}", f"Its arguments are: {known}.") from None
     return {name: getattr(checked, name) for name in found.parameters.model_fields}
+
+
+def _validate_raw(name: str, schema: Json, arguments: Json) -> Json:
+    """The arguments, if they fit a JSON schema. Nothing is fetched for it, and a `pattern` is left to whoever wrote it:
+    Python cannot interrupt a regular expression."""
+    from jsonschema import validators
+    from referencing import Registry
+    from referencing.exceptions import Unresolvable
+
+    newest = validators.validator_for({"$schema": "https://json-schema.org/draft/2020-12/schema"})
+    kind = validators.extend(
+        validators.validator_for(schema, default=newest), {"pattern": None, "patternProperties": None}
+    )
+    try:
+        errors = sorted(
+            kind(schema, registry=Registry()).iter_errors(arguments), key=lambda error: list(map(str, error.path))
+        )
+    except Unresolvable:
+        return arguments
+    if errors:
+        problems = "; ".join(
+            f"{'.'.join(map(str, error.path)) or 'arguments'}: {error.message}"[:300] for error in errors[:5]
+        )
+        known = ", ".join(schema.get("properties", {})) or "none"
+        raise ToolError(f"{name} was not run: {problems}", f"Its arguments are: {known}.")
+    return arguments
 
 
 def _docstring(function: Callable[..., Any]) -> tuple[str, dict[str, str]]:

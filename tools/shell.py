@@ -4,6 +4,8 @@ What is done: the command runs in the workspace, without standard input, without
 in a session of its own whose process group is ended as a whole: when the command is over, when its time is up, when
 its output passes OUTPUT_LIMIT, or when the run is cancelled (SIGTERM, and SIGKILL after GRACE seconds).
 
+A command that uses the network, as far as it can be read (agent/shell_words.py), needs consent for that too.
+
 What this does not cover: the command has all rights of the person who allowed it. It can read and write outside the
 workspace, use the network, and read secrets from files. A child that starts a session of its own (setsid, a daemon)
 leaves the process group and lives on.
@@ -14,10 +16,13 @@ from __future__ import annotations
 import asyncio
 import codecs
 import os
+import re
 import shutil
 import signal
 from contextlib import suppress
+from pathlib import Path
 
+from agent import shell_words
 from agent.errors import ToolError
 from agent.redact import Redactor
 from agent.secret_shapes import looks_secret
@@ -31,6 +36,8 @@ DRAIN = 0.1
 OUTPUT_LIMIT = 8_000_000
 """Bytes of output after which a command is ended; less than what read_file reads."""
 CHUNK = 65_536
+CODE_LIMIT = 200_000
+"""Bytes of the largest file that is looked into before a command that may run it."""
 
 
 @tool(effect="shell")
@@ -47,7 +54,8 @@ async def run_shell(context: ToolContext, command: str, timeout: float | None = 
     seconds = timeout if timeout is not None and timeout <= most else most  # so that not-a-number is `most` too
     if not command.strip() or "\0" in command or seconds <= 0:
         raise ToolError("run_shell was given no command that can be run, or no time to run it")
-    await context.consent.require("shell", f"run {command!r} in {context.workspace.root}")
+    how = await asyncio.to_thread(own_network_code, context, command)
+    await context.consent.require("shell", f"run {command!r} in {context.workspace.root}", command=command, how=how)
     output = Output(context, "run_shell")
     try:
         end = await _run(context, command, seconds, output)
@@ -55,6 +63,32 @@ async def run_shell(context: ToolContext, command: str, timeout: float | None = 
     finally:
         output.discard()
     return f"{end}\n{text}" if text else f"{end}, no output"
+
+
+def own_network_code(context: ToolContext, command: str) -> str:
+    """What uses the network in the files that a command may run and that this session made; empty if nothing is seen.
+
+    Those are the files that the model wrote or edited, and those that the command names and that are younger than the
+    session.
+    """
+    if not shell_words.runs_code(command):
+        return ""
+    taint, root = context.consent.taint, context.workspace.root
+    named = [
+        word for word in re.findall(r"[\w./-]+", shell_words.plain(command)) if _is_younger(root / word, taint.started)
+    ]
+    for name in sorted({*taint.written, *named}):
+        with suppress(ToolError):
+            if how := shell_words.code_uses_network(name, context.workspace.read_text(name, CODE_LIMIT)):
+                return how
+    return ""
+
+
+def _is_younger(path: Path, moment: float) -> bool:
+    try:
+        return path.is_file() and path.stat().st_ctime >= moment
+    except (OSError, ValueError):
+        return False
 
 
 def scrubbed(environment: dict[str, str], redactor: Redactor) -> dict[str, str]:

@@ -23,7 +23,7 @@ HTML_SECONDS = 15.0
 """For turning HTML into text; 2 MB of ordinary HTML take 3 to 5."""
 
 
-@tool(effect="net", concurrent=True)
+@tool(effect="net", concurrent=True, outside=True)
 async def fetch_url(context: ToolContext, url: str) -> str:
     """Fetch a page of the web and read it as text, its links as [text](address).
 

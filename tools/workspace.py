@@ -19,7 +19,7 @@ import os
 import secrets
 import stat
 import unicodedata
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
@@ -58,6 +58,8 @@ class Workspace:
             raise InputError(f"the workspace {root} is not a folder", "Give a folder that exists with --workspace.")
         self._roots = (self.root, Path(os.path.abspath(root)))
         self._readable: dict[Path, Path] = {}
+        self.hidden: Callable[[str], str] = lambda _: ""
+        """What the person's policy says about a file by its path: "deny", "ask", or neither."""
         for path in readable:
             self.allow_reading(path)
 
@@ -125,10 +127,15 @@ class Workspace:
         except UnicodeDecodeError as error:
             raise ToolError(f"{path} is not UTF-8 text: byte {error.start} does not fit") from None
 
-    def write_text(self, path: str, text: str) -> None:
+    def write_text(self, path: str, text: str, *, own: bool = False) -> None:
         """Write a file as a whole or not at all, and make the folders that it needs.
 
         The text goes into a new file beside it, which then takes its name; an existing file's mode is kept.
+
+        Args:
+            path: relative to the root.
+            text: all of it.
+            own: the agent itself keeps the file, so it may lie in a protected folder; never for a model's path.
 
         Raises:
             ToolError: as `resolve` does, or the system refused (a full disk, a read-only folder); then what was
@@ -138,10 +145,10 @@ class Workspace:
             data = text.encode("utf-8")
         except UnicodeEncodeError:
             raise ToolError(f"{path} was not written: the text holds half a character (a lone surrogate)") from None
-        self.write_bytes(path, data)
+        self.write_bytes(path, data, own=own)
 
     def write_bytes(self, path: str, data: bytes, *, own: bool = False) -> None:
-        """The same for bytes. `own`: the agent itself keeps the file, so it may lie in a protected folder."""
+        """The same for bytes."""
         base, parts = self._locate(path, write=True, own=own)
         with _told(path):
             if not parts:
@@ -152,7 +159,8 @@ class Workspace:
     def walk(self, path: str = ".") -> Iterator[str]:
         """Every regular file under a folder (or the file itself), sorted, as a path that `open` takes.
 
-        Links and the folders in SKIPPED are left out, as is what cannot be opened.
+        Links and the folders in SKIPPED are left out, as is what cannot be opened, and what a policy denies or asks
+        about: a person says yes to such a file by its name only.
         """
         base, parts = self._locate(path, write=False)
         with _told(path), _open_folder(base, parts[:-1]) as folder:
@@ -166,7 +174,9 @@ class Workspace:
             files, folders = _entries(base, here)
             waiting += [(*here, name) for name in reversed(folders)]
             for name in files:
-                yield self.relative(base.joinpath(*here, name))
+                found = self.relative(base.joinpath(*here, name))
+                if not self.hidden(found):
+                    yield found
 
     def _locate(self, path: str, write: bool, own: bool = False) -> _Place:
         """The folder to start from and the components below it. Lexical: links are refused while opening."""
@@ -181,6 +191,8 @@ class Workspace:
             raise ToolError(f"{path} belongs to the kernel and is not a file of the workspace")
         if write and not own and any(_folded(part) in PROTECTED for part in place[1]):
             raise ToolError(f"{path} lies in a folder that only a person may change")
+        if self.hidden(self.relative(real)) == "deny":
+            raise ToolError(f"{path} is not for tools: a policy rule denies it")
         return place
 
     def _place(self, target: Path, write: bool) -> _Place | None:

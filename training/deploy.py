@@ -12,12 +12,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from agent import registry, specialists
-from agent.config import Settings, cache_dir, data_dir
+from agent.config import cache_dir, data_dir
 from agent.errors import ConsentDenied, InputError, ModelRefused, ModelUnavailable, UsageError
 from agent.messages import Message
 from agent.models import embedded
 from agent.models.gguf_file import sha256
 from agent.registry import Specialist
+from agent.settings import Settings
 from training.convert.file import fields_of, open_gguf
 from training.export import Exported, Quantisation, model_gguf
 from training.ollama import Ollama, Progress

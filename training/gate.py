@@ -19,9 +19,9 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from agent import specialists
-from agent.config import Gate
 from agent.errors import InputError
 from agent.registry import Specialist
+from agent.settings import Gate
 from evals.compare import paired_bootstrap
 from training.rows import VERIFIED, document_key
 

@@ -16,11 +16,11 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-from agent.config import Settings
 from agent.errors import ModelCut
 from agent.messages import Json, Message
 from agent.models.http import Failure, Server, import_httpx, key_from
 from agent.models.wire import dumps
+from agent.settings import Settings
 
 TEMPLATE = """\
 {{- range .Messages }}<|im_start|>{{ .Role }}

@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from agent import specialists
-from agent.config import Settings
 from agent.errors import InputError
 from agent.models import embedded
 from agent.models.gguf_file import sha256
 from agent.registry import Specialist
+from agent.settings import Settings
 from training.export import AdapterType, adapter_gguf
 
 

@@ -9,9 +9,9 @@ from typing import Protocol
 
 from agent.beads.bead import FOLDER, Bead
 from agent.beads.claims import Claims
-from agent.config import Settings
 from agent.consent import Consent
 from agent.redact import Redactor
+from agent.settings import Settings
 from tools.workspace import Workspace
 
 

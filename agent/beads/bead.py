@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any
 from agent.messages import Json
 
 if TYPE_CHECKING:
-    from agent.config import Settings
+    from agent.settings import Settings
 
 FOLDER = ".beads"
 NAME = re.compile(r"[A-Za-z0-9][\w.-]{0,119}")

@@ -116,7 +116,8 @@ class Conversation:
         if not self.last_run:
             raise UsageError("there is no run to show yet")
         self.session.store.flush()
-        self._say(render(self.session.store.get(self.last_run)))
+        parts = self.session.store.runs(limit=-1, parent=self.last_run)[::-1]
+        self._say(render(self.session.store.get(self.last_run), parts))
 
     def forget(self) -> None:
         self.turns.clear()
@@ -155,7 +156,7 @@ async def chat(options: argparse.Namespace) -> int:
     holder: list[Conversation] = []
 
     def emit(event: Event) -> None:
-        if event.kind == "run" and holder:
+        if event.kind == "run" and holder and not event.data["parent"]:
             holder[0].last_run = event.run_id
         if event.kind == "end" and holder:
             holder[0].ended_well = event.data["outcome"] == "success"

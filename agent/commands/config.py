@@ -12,6 +12,7 @@ from typing import Any
 
 from agent import config
 from agent.errors import ConfigError, OutputError, UsageError
+from agent.settings import Settings
 
 
 def add_config(parser: argparse.ArgumentParser) -> None:
@@ -37,7 +38,7 @@ async def show(options: argparse.Namespace) -> int:
     from agent.commands.task import settings_for, workspace_root
 
     settings, _, notices = settings_for(workspace_root(options.workspace), options)
-    defaults = config.Settings()
+    defaults = Settings()
     for key, default, meaning in config.describe():
         value = config.value(settings, key)
         changed = value != config.value(defaults, key)
@@ -55,15 +56,15 @@ async def path(options: argparse.Namespace) -> int:
 async def set_value(options: argparse.Namespace) -> int:
     """Change one key of the user's file; the rest of the file, comments included, stays as it is."""
     target = config.config_dir() / "config.toml"
-    config.value(config.Settings(), options.key)
+    config.value(Settings(), options.key)
     if options.key not in {row[0] for row in config.describe()}:
         raise UsageError(f"{options.key} is a group of settings", "`apprentice config` lists every setting.")
-    changed = _with(_text(target), options.key, options.value)
+    changed = _with(read_text(target), options.key, options.value)
     try:
         config.check(tomllib.loads(changed), str(target))
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(f"{target} would not be valid TOML: {error}", "Correct that file by hand.") from None
-    _replace(target, changed)
+    replace(target, changed)
     print(f"{options.key} = {options.value} in {target}")
     return 0
 
@@ -91,7 +92,7 @@ async def revoke(options: argparse.Namespace) -> int:
     return 0
 
 
-def _text(target: Path) -> str:
+def read_text(target: Path) -> str:
     """What the file holds; nothing if there is none."""
     try:
         return target.read_text(encoding="utf-8")
@@ -123,18 +124,25 @@ def _toml(key: str, value: str) -> str:
     """The value as TOML writes it, by the kind of the setting."""
     import json
 
-    default: Any = config.value(config.Settings(), key)
+    default: Any = config.value(Settings(), key)
+    if isinstance(default, dict):
+        raise UsageError(f"{key} is a table", "`apprentice mcp add` adds a server.")
     if isinstance(default, list):
         return json.dumps([part.strip() for part in value.split(",") if part.strip()], ensure_ascii=False)
     if isinstance(default, str):
         return json.dumps(value, ensure_ascii=False)  # TOML has no surrogate pairs
+    if isinstance(default, bool):
+        if value.lower() not in ("true", "false"):
+            raise UsageError(f"{key} is true or false, not {value!r}")
+        return value.lower()
     try:
         return repr(type(default)(value))
     except ValueError:
         raise UsageError(f"{key} takes a number, not {value!r}") from None
 
 
-def _replace(target: Path, text: str) -> None:
+def replace(target: Path, text: str) -> None:
+    """Write the person's file, whole or not at all. Raises OutputError."""
     temporary = target.with_name(f".{target.name}.{secrets.token_hex(4)}.tmp")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)

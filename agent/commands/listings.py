@@ -7,8 +7,9 @@ import json
 import os
 from pathlib import Path
 
-from agent import config, registry
+from agent import registry
 from agent.errors import ConfigError
+from agent.settings import Settings
 
 
 def add_skills(parser: argparse.ArgumentParser) -> None:
@@ -84,7 +85,8 @@ async def models(options: argparse.Namespace) -> int:
     from agent.commands.task import settings_for, workspace_root
 
     settings, _, notices = settings_for(workspace_root(options.workspace), options)
-    configured = {"models.default": settings.models.default, "models.strong": settings.models.strong}
+    keys = ("default", "strong", "toolshim")
+    configured = {f"models.{key}": getattr(settings.models, key) for key in keys}
     specialists = registry.specialists(settings)
     serving = {found.address for s in specialists if (found := registry.promoted(s.name, settings))}
     if options.json:
@@ -144,7 +146,7 @@ async def doctor(options: argparse.Namespace) -> int:
     except ConfigError:
         if options.download:  # what the person set is not known, privacy included
             raise
-        settings = config.Settings()  # the finding `config` names the fault
+        settings = Settings()  # the finding `config` names the fault
     if options.download:
         from agent.consent import Consent
         from agent.models import embedded

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from agent import config
-from agent.errors import InputError
+from agent.errors import InputError, StoreError
 
 if TYPE_CHECKING:
     from agent.traces import TraceStore
@@ -31,7 +31,7 @@ class OpenStore:
 
 
 def resolve(store: TraceStore, given: str) -> str:
-    """The id of a run: `last`, or the beginning of one.
+    """The id of a run: `last` (the newest that is no part of another), or the beginning of one.
 
     Raises:
         InputError: nothing is on record yet.
@@ -42,4 +42,10 @@ def resolve(store: TraceStore, given: str) -> str:
     newest = store.runs(limit=1)
     if not newest:
         raise InputError("there is no run on record yet")
-    return newest[0].id
+    run_id, parent = newest[0].id, newest[0].parent_id
+    while parent:
+        try:
+            run_id, parent = parent, store.get(parent).parent_id
+        except StoreError:  # it was deleted: the part stands for itself
+            return run_id
+    return run_id

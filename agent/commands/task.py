@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import copy
 import os
 import re
 import sys
+import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,8 +20,11 @@ from agent.consent import Ask, Consent
 from agent.errors import InputError, OutputError, ToolError, UsageError
 from agent.messages import Event, Message, Route, Trajectory
 from agent.session import Session
+from agent.settings import EFFECT, Settings
 
 if TYPE_CHECKING:
+    from agent.mcp.config import Server
+    from agent.resuming import Resumed
     from skills.registry import Job, Skill
     from tools.registry import Tool
 
@@ -71,6 +77,7 @@ async def open_session(
     Raises:
         ApprenticeError: a bad setting, a missing workspace, an unusable trace store.
     """
+    from agent.policy import Rules
     from agent.redact import Redactor
     from agent.traces import TraceStore
     from tools.registry import ToolContext
@@ -79,7 +86,8 @@ async def open_session(
     root = workspace_root(options.workspace)
     settings, trusted, notices = settings_for(root, options)
     data, cache = config.data_dir(settings), config.cache_dir()
-    redactor = Redactor(os.environ)
+    servers, odd = mcp_servers(root, settings)
+    redactor = Redactor({**os.environ, **mcp_secrets(servers)})
     found = known_tools(root, settings, trusted)
     known, problems = known_skills(root, trusted)
     store = TraceStore.open(data / "traces.db", redactor)
@@ -89,12 +97,23 @@ async def open_session(
         allowed=frozenset([*settings.consent.allow, *effects(options.allow)]),
         ask=ask,
         local_only=settings.privacy == "local-only",
+        after_outside=frozenset([*settings.consent.allow_after_outside, *effects(options.allow_after_outside)]),
+        rules=Rules(settings.policy.rules, root),
+        redactor=redactor,
     )
+    workspace.hidden = consent.rules.on_file
     context = ToolContext(workspace, consent, settings, redactor, data / "outputs", cache)
-    for notice in (*notices, *problems, *filter(None, [store.notice])):
+    for notice in (*notices, *problems, *odd, *filter(None, [store.notice])):
         emit(Event("notice", "", {"text": notice}))
     chosen = {name: str(getattr(options, name)) for name in SKILL_OPTIONS if getattr(options, name, None)}
-    return Session(settings, store, emit, consent, workspace, found, context, known, data, options=chosen)
+    session = Session(settings, store, emit, consent, workspace, found, context, known, data, options=chosen)
+    if servers:
+        from agent.mcp.elicitation import Person
+        from agent.mcp.tools import Servers
+
+        person = Person(ask, line_on_terminal if ask else None, consent.turn)
+        session.mcp = Servers(servers, data, person, emit, local_only=consent.local_only)
+    return session
 
 
 SKILL_OPTIONS = ("format", "overwrite", "explain", "framework", "column", "grounding", "best_of")
@@ -108,7 +127,7 @@ def known_skills(root: Path, trusted: bool) -> tuple[dict[str, Skill], list[str]
     return registry.load(config.config_dir() / "skills", project if trusted else None)
 
 
-def known_tools(root: Path, settings: config.Settings, trusted: bool) -> dict[str, Tool]:
+def known_tools(root: Path, settings: Settings, trusted: bool) -> dict[str, Tool]:
     """The built-in tools, the user's, and the project's if its folder is trusted, less those disabled or of no use."""
     from agent.beads.bead import are_used
     from tools import registry
@@ -118,6 +137,24 @@ def known_tools(root: Path, settings: config.Settings, trusted: bool) -> dict[st
     return registry.load([config.config_dir() / "tools", *project], settings.tools.disabled, without)
 
 
+def mcp_servers(root: Path, settings: Settings) -> tuple[dict[str, Server], list[str]]:
+    """The MCP servers of the settings and of the folder's .mcp.json, and what is wrong with any."""
+    if not settings.mcp.servers and not os.path.lexists(root / ".mcp.json"):
+        return {}, []
+    from agent.mcp import config as mcp_config
+
+    return mcp_config.servers(settings, root)
+
+
+def mcp_secrets(servers: dict[str, Server]) -> dict[str, str]:
+    """What the servers' definitions hold that must not be on record."""
+    if not servers:
+        return {}
+    from agent.mcp import config as mcp_config
+
+    return mcp_config.secrets(servers)
+
+
 def workspace_root(folder: Path) -> Path:
     """The folder to work in. Raises InputError if there is no such folder."""
     if not folder.is_dir():
@@ -125,10 +162,12 @@ def workspace_root(folder: Path) -> Path:
     return folder.resolve()
 
 
-def settings_for(root: Path, options: argparse.Namespace) -> tuple[config.Settings, bool, list[str]]:
+def settings_for(root: Path, options: argparse.Namespace) -> tuple[Settings, bool, list[str]]:
     """The settings for a workspace, whether its project files are trusted, and what a person should know of that."""
     steps = getattr(options, "max_steps", None)
     flags: dict[str, Any] = {} if steps is None else {"budget.steps": steps}
+    if getattr(options, "phases", False):
+        flags["work.phases"] = True
     user_settings, _ = config.load(Path(os.devnull), trusted=False)
     trusted = trust.is_trusted(root, config.data_dir(user_settings))
     settings, notices = config.load(root, trusted=trusted, flags=flags)
@@ -140,8 +179,8 @@ def settings_for(root: Path, options: argparse.Namespace) -> tuple[config.Settin
 def effects(given: Sequence[str]) -> list[str]:
     """The effects given as --allow. Raises UsageError for one that does not exist."""
     for effect in given:
-        if not re.fullmatch(config.EFFECT, effect):
-            raise UsageError(f"--allow {effect} is not an effect", "There are: shell, net:HOST.")
+        if not re.fullmatch(EFFECT, effect):
+            raise UsageError(f"--allow {effect} is not an effect", "There are: shell, net:HOST, mcp:SERVER.")
     return list(given)
 
 
@@ -159,19 +198,26 @@ async def do(
     """
     from skills import registry as skills
 
+    if by_person and session.mcp and (prompt := await session.mcp.prompt(words)) != words:
+        words, by_person = prompt, False  # the rest is the server's text: no skill and no `save to` is looked for
     activations, task = skills.activate(words, session.skills) if by_person else ([], words)
+    if by_person:
+        session.consent.begin(words)
+        session.placeholders.said(words)
     for activation in activations:
         session.emit(Event("skill", "", {"name": activation.skill.name, "reason": activation.reason}))
     active = tuple(activation.skill for activation in activations)
     with_pipeline = [(skill, pipeline) for skill in active if (pipeline := skills.pipeline(skill))]
     said = ""
     for skill, pipeline in with_pipeline:
+        began = time.time()
         said = await pipeline(skills.Job(session, task, words, _route(session, model, [skill]), active, earlier=said))
+        session.consent.taint.expose(f"/{skill.name}", began)  # the document that it read may be a stranger's
     free = tuple(skill for skill in active if skill not in [skill for skill, _ in with_pipeline])
     if free or not active:
         task, target = typed.save_target(task) if by_person else (task, "")
         job = skills.Job(session, task, words, _route(session, model, free), free)
-        said = await _work_freely(job, target, [*earlier, *_as_context(said)])
+        said = await work_freely(job, target, [*earlier, *_as_context(said)])
     return said
 
 
@@ -190,11 +236,20 @@ def _as_context(said: str) -> list[Message]:
     )
 
 
-async def _work_freely(job: Job, target: str, earlier: Sequence[Message]) -> str:
-    """The ReAct loop on one task, with the bodies of the active skills as instructions.
+async def work_freely(
+    job: Job, target: str = "", earlier: Sequence[Message] = (), resumed: Resumed | None = None
+) -> str:
+    """The ReAct loop on one task, or several in phases, with the bodies of the active skills as instructions.
 
     What the model could not do (not what cost too much) `models.strong` tries anew, in a run of its own.
+
+    Args:
+        job: the task, its route and its active skills.
+        target: the file to save the answer to; empty if none.
+        earlier: the conversation so far.
+        resumed: the interrupted run that this one goes on with.
     """
+    from agent import notes, phases, selection
     from agent.loop import Loop
     from agent.run import Run
     from skills import registry as skills
@@ -204,12 +259,25 @@ async def _work_freely(job: Job, target: str, earlier: Sequence[Message]) -> str
     task = job.task + (f"\n\nStandard input:\n{session.stdin}" if session.stdin is not None else "")
     reader = skills.reader(session.skills)
     known = session.tools | ({} if reader.name in session.settings.tools.disabled else {reader.name: reader})
-    offered = skills.allowed_tools(job.skills, known)
-    names, schemas = [skill.name for skill in job.skills], [tool.schema for tool in offered.values()]
-    instructions = skills.instructions(job.skills, session.skills)
+    if session.mcp:
+        found = await session.mcp.tools()
+        known |= {name: tool for name, tool in found.items() if name not in session.settings.tools.disabled}
+    work = session.settings.work
+    allowed = skills.allowed_tools(job.skills, known)
+    offered = selection.choose(phases.offered(allowed, work), task, session.settings.mcp.shown)
+    names = [skill.name for skill in job.skills]
+    about_skills = skills.instructions(job.skills, session.skills)
+
+    in_phases = resumed.in_phases if resumed else work.phases
 
     async def attempt(route: Route) -> tuple[Trajectory, str, bool]:
-        async with Run(session, job.typed, route, skills=names, tools=schemas) as run:
+        schemas = [tool.schema for tool in offered.values()]
+        todos, labels = (copy.deepcopy(resumed.todos), {"resumes": resumed.id}) if resumed else (None, {})
+        instructions = "\n\n".join(filter(None, [about_skills, await notes.shown(session, route.model)]))
+        if in_phases:
+            tools = allowed | phases.own(known)
+            return await phases.work(replace(job, route=route), task, tools, instructions, earlier, todos, labels)
+        async with Run(session, job.typed, route, skills=names, tools=schemas, todos=todos, labels=labels) as run:
             loop = Loop(run, route.model, offered, instructions)
             return run.trajectory, await loop.answer(task, earlier), loop.gave_up
 
@@ -258,9 +326,14 @@ def at_terminal() -> bool:
 
 async def ask_on_terminal(question: str) -> bool:
     """Ask a yes-or-no question on the terminal; anything but y or yes is no."""
+    return (await line_on_terminal(f"{question} [y/N]")).strip().lower() in ("y", "yes")
+
+
+async def line_on_terminal(question: str) -> str:
+    """Ask a question on the terminal; the line that the person types."""
     from agent.terminal import clean
 
-    sys.stderr.write(f"{clean(question)} [y/N] ")
+    sys.stderr.write(f"{clean(question)} ")
     sys.stderr.flush()
     loop = asyncio.get_running_loop()
     line: asyncio.Future[str] = loop.create_future()
@@ -271,7 +344,7 @@ async def ask_on_terminal(question: str) -> bool:
 
     loop.add_reader(sys.stdin.fileno(), read)
     try:
-        return (await line).strip().lower() in ("y", "yes")
+        return await line
     except asyncio.CancelledError:
         sys.stderr.write("\n")  # what comes next must not stand behind the question
         raise

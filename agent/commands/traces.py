@@ -75,7 +75,11 @@ async def search_runs(options: argparse.Namespace) -> int:
 async def show_run(options: argparse.Namespace) -> int:
     with OpenStore() as store:
         run = store.get(resolve(store, options.id))
-    print(json.dumps(asdict(run), ensure_ascii=False, indent=2) if options.json else render(run))
+        parts = store.runs(limit=-1, parent=run.id)[::-1]
+    if options.json:
+        print(json.dumps(asdict(run) | {"parts": [part.id for part in parts]}, ensure_ascii=False, indent=2))
+    else:
+        print(render(run, parts))
     return 0
 
 
@@ -145,8 +149,8 @@ def table(runs: Sequence[RunSummary], width: int) -> list[str]:
     return [line if len(line) <= width else line[: width - 1] + "…" for line in lines]
 
 
-def render(run: Trajectory) -> str:
-    """One run as text: its head, then each message with what the record keeps beside it."""
+def render(run: Trajectory, parts: Sequence[RunSummary] = ()) -> str:
+    """One run as text: its head, the runs that are a part of it, each message with what the record keeps beside it."""
     from agent.terminal import clean
 
     route = run.route.reason if run.route else "?"
@@ -161,9 +165,18 @@ def render(run: Trajectory) -> str:
         f"labels   {' '.join(f'{key}={value}' for key, value in run.labels.items()) or '-'}",
         f"usage    {run.usage.prompt_tokens}+{run.usage.completion_tokens} tokens, {run.usage.seconds:.2f} s",
     ]
-    parts = [_message(index, *pair) for index, pair in enumerate(zip(run.messages, run.details, strict=True))]
-    parts += [f"\n[correction] what a person says the answer should be\n{run.correction}"] if run.correction else []
-    return clean("\n".join([*head, *parts]))
+    if parts:
+        head[-1] += f", its parts {sum(part.usage.tokens for part in parts)} tokens"
+    head += [f"{'' if number else 'parts':8} {_part(part)}" for number, part in enumerate(parts)]
+    body = [_message(index, *pair) for index, pair in enumerate(zip(run.messages, run.details, strict=True))]
+    body += [f"\n[correction] what a person says the answer should be\n{run.correction}"] if run.correction else []
+    return clean("\n".join([*head, *body]))
+
+
+def _part(run: RunSummary) -> str:
+    outcome = f"{run.outcome}: {run.reason}" if run.ended else run.where
+    task = " ".join(run.task.split())[:60]
+    return f"{run.id} · {task} · {run.model} · {outcome} · {run.usage.tokens} tokens"
 
 
 def _message(index: int, message: Message, detail: Detail) -> str:
@@ -181,4 +194,6 @@ def _message(index: int, message: Message, detail: Detail) -> str:
         f"→ {call.name} {call.malformed or json.dumps(call.arguments, ensure_ascii=False)}"
         for call in message.tool_calls
     ]
+    if shown := detail.sampling.get("todos"):
+        body.insert(1, f"shown: {shown}")
     return "\n".join(body)

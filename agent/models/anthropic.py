@@ -8,12 +8,12 @@ from collections.abc import AsyncGenerator, Iterator, Sequence
 from contextlib import aclosing
 from itertools import groupby
 
-from agent.config import Settings
 from agent.errors import ModelRefused
 from agent.messages import Json, Message
 from agent.models.base import Capabilities, Delta, Reply, Template
 from agent.models.http import Failure, Server, key_from
 from agent.models.wire import Draft, FinishReason, Renderings, arguments_of, dumps, safe_id
+from agent.settings import Settings
 
 KEY = "ANTHROPIC_API_KEY"
 VERSION = "2023-06-01"

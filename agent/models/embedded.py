@@ -12,10 +12,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from agent.config import Settings, cache_dir
+from agent.config import cache_dir
 from agent.consent import Consent
 from agent.errors import ModelUnavailable, OutputError
 from agent.models.gguf_file import MAGIC
+from agent.settings import Settings
 
 if TYPE_CHECKING:
     import httpx

@@ -21,10 +21,10 @@ from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, M
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlsplit
 
-from agent.config import Settings
 from agent.errors import ContextOverflow, ModelCut, ModelError, ModelRefused, ModelUnavailable
 from agent.messages import Json
 from agent.models.sse import EventDecoder
+from agent.settings import Settings
 
 if TYPE_CHECKING:
     from types import ModuleType

@@ -9,12 +9,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from agent.config import Settings
 from agent.errors import ContextOverflow, ModelError, ModelUnavailable
 from agent.messages import Json, Message, Usage
 from agent.models import engine
 from agent.models.base import Capabilities, Delta, Draw, Reply, Template
 from agent.models.gguf_file import context_length, identity
+from agent.settings import Settings
 
 if TYPE_CHECKING:
     from agent.models.decoding import Completion

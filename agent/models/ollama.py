@@ -8,12 +8,12 @@ from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from typing import TYPE_CHECKING, Any
 
-from agent.config import Settings
 from agent.errors import ModelRefused
 from agent.messages import Json, Message
 from agent.models.base import Capabilities, Delta, Reply, Template
 from agent.models.http import Failure, Server, import_httpx, key_from
 from agent.models.wire import Draft, Renderings, arguments_of, dumps
+from agent.settings import Settings
 
 if TYPE_CHECKING:
     import ollama

@@ -12,12 +12,12 @@ from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from typing import Any
 
-from agent.config import Settings
 from agent.errors import ModelRefused
 from agent.messages import Json, Message
 from agent.models.base import Capabilities, Delta, Reply, Template
 from agent.models.http import Failure, Server, key_from, without_user
 from agent.models.wire import Draft, FinishReason, Renderings, arguments_of, dumps, safe_id
+from agent.settings import Settings
 
 KEY = "OPENAI_API_KEY"
 SERVER_KEY = "APPRENTICE_SERVER_KEY"

@@ -15,10 +15,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from agent.config import Settings
 from agent.errors import ApprenticeError, ContextOverflow, ModelError, ModelUnavailable
 from agent.messages import Json, Message, Usage
 from agent.models.base import Capabilities, Delta, Reply, Template
+from agent.settings import Settings
 
 CHUNK = 256
 """Tokens of a prompt that are read before anybody can stop it again."""

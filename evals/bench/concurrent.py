@@ -25,7 +25,6 @@ from pathlib import Path
 from statistics import median, quantiles
 from typing import Any
 
-from agent.config import Settings
 from agent.consent import Consent
 from agent.loop import Loop
 from agent.messages import Event, Json, Message, Route
@@ -34,6 +33,7 @@ from agent.models.scripted import Scripted
 from agent.redact import Redactor
 from agent.run import Run
 from agent.session import Session
+from agent.settings import Settings
 from agent.traces import TraceStore
 from tools import registry
 from tools.workspace import Workspace

@@ -20,11 +20,11 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from agent.config import Models, Settings
 from agent.messages import Message
 from agent.models.base import Fixed, Hole, Reply, Template
 from agent.models.embedded import find
 from agent.models.llamacpp import LlamaCpp
+from agent.settings import Models, Settings
 
 ABSTRACT = (
     "We study how urban foxes learn to cross roads. Over 3 winters we followed 42 tagged animals in two cities and "

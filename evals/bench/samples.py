@@ -15,10 +15,10 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-from agent.config import Models, Settings
 from agent.models.base import Draw, Reply
 from agent.models.llamacpp import LlamaCpp
 from agent.registry import open_model
+from agent.settings import Models, Settings
 from evals.bench.decode import eight_moves, messages
 from skills.annotate.best_of import TEMPERATURE
 

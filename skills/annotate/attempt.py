@@ -15,11 +15,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from agent.config import Grounding
 from agent.errors import ContextOverflow, ModelError, UsageError
 from agent.messages import Json, Message, Usage
 from agent.models.base import Capabilities, Delta, Draw, Reply
 from agent.run import Run, detail_of
+from agent.settings import Grounding
 from skills.annotate.best_of import TEMPERATURE, Best, candidate, compose
 from skills.annotate.framework import Framework
 from skills.annotate.grammar import template

@@ -11,8 +11,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from agent.config import BestBy
 from agent.models.base import Reply
+from agent.settings import BestBy
 from skills.annotate.framework import Framework
 from skills.annotate.validate import check, parse, token_f1
 

@@ -25,8 +25,8 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from agent.config import Grounding
 from agent.models.base import Fixed, Hole
+from agent.settings import Grounding
 from skills.annotate.framework import Framework, Move
 from skills.annotate.lexicon import END, ENDINGS, LONGEST, Trie, word_trie
 

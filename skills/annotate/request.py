@@ -13,8 +13,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, cast, get_args
 
-from agent.config import BestBy
 from agent.errors import ApprenticeError, InputError, OutputError, UsageError
+from agent.settings import BestBy
 from skills.annotate.best_of import Best
 from tools.arxiv import paper_id
 

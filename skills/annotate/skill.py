@@ -11,10 +11,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
-from agent.config import Grounding
 from agent.errors import ApprenticeError, ContextOverflow, InputError, ModelCut, ModelError, UsageError
 from agent.messages import Event, Message
 from agent.run import Run
+from agent.settings import Grounding
 from skills.annotate import framework as frameworks
 from skills.annotate import papers, topic
 from skills.annotate.attempt import annotate

@@ -225,6 +225,7 @@ def test_a_setting_is_set_in_the_users_file_and_takes_effect(workspace: Path) ->
     [
         ("models.defalt", "x", "models.default"),
         ("budget.steps", "many", "takes a number"),
+        ("work.todos", "maybe", "is true or false"),
         ("budget.steps", "0", "greater than or equal to 1"),
         ("privacy", "closed", "Allowed: open, local-only"),
     ],

@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 
 from agent import config
-from agent.config import Settings, load
+from agent.config import load
 from agent.errors import ConfigError
+from agent.settings import Settings
 
 
 def user_says(text: str) -> Path:
@@ -180,6 +181,7 @@ WIDENINGS = [
     '[tools]\narxiv_url = "http://evil.example"',
     '[consent]\nallow = ["shell"]',
     "[consent]\nallow = []",
+    '[consent]\nallow_after_outside = ["shell"]',
     "[budget]\nsteps = 21",
     '[budget]\nsteps = "21"',
     "[budget]\ntokens = 200_001",
@@ -189,12 +191,15 @@ WIDENINGS = [
     "[tools]\noutput_limit = 8001",
     "[tools]\nfetch_limit = 2_000_001",
     "[tools]\nfetch_timeout = 21",
+    '[models]\ntoolshim = "openai:theirs"',
     '[annotate]\nframework = "theirs"',
     "[gate]\nrows = 41",
     "[gate]\nmargin = 0.0",
     "[gate]\nconfidence = 0.5",
     "[gate]\nrehearsal_drop = 1.0",
     "[improve]\nevery = 1",
+    "[mcp]\nshown = 100",
+    '[mcp.servers.evil]\ncommand = "evil"',
     '[annotate]\ngrounding = "none"',
     "[annotate]\nbest_of = 8",
     '[annotate]\nbest_by = "likelihood"',
@@ -204,6 +209,18 @@ WIDENINGS = [
     "[beads]\npoll = 0.01",
     "[beads]\nheartbeat = 0.01",
     "[beads]\nstale = 1",
+    "[tools]\nrewrite_limit = 5000",
+    "[work]\nphases = true",
+    '[work]\nstrategic_model = "openai:gpt-5"',
+    '[work]\ntactical_model = "openai:gpt-5"',
+    "[work]\ntodos = true",
+    "[work]\nnotes = true",
+    "[work]\nnotes_tokens = 401",
+    "[work]\ndelegate = true",
+    '[work]\ndelegate_model = "openai:gpt-5"',
+    "[work]\ndepth = 2",
+    "[work]\nshare = 0.6",
+    "[work]\nparallel = 5",
 ]
 
 
@@ -229,7 +246,52 @@ def test_every_setting_is_either_on_the_list_of_narrowing_ones_or_tried_above() 
         "models.read_timeout",
         "tools.disabled",
         "annotate.max_move_tokens",
+        "policy.rules",
+        "policy.personal",
     }
+
+
+DENY = '[[policy.rules]]\naction = "deny"\ntool = "run_shell"\n'
+ALLOW = '[[policy.rules]]\naction = "allow"\ntool = "*"\nafter_outside = true\n'
+
+
+@pytest.mark.parametrize("trusted", [True, False])
+def test_a_projects_policy_is_added_to_the_users_and_may_only_be_stricter(workspace: Path, trusted: bool) -> None:
+    user_says('[policy]\npersonal = "keep"\n[[policy.rules]]\naction = "ask"\npath = ".env"\n')
+    path = project_says(workspace, DENY + ALLOW)
+    found, notices = load(workspace, trusted=trusted)
+    assert [(rule.action, rule.tool or rule.path) for rule in found.policy.rules] == [
+        ("ask", ".env"),
+        ("deny", "run_shell"),
+    ]
+    assert found.policy.personal == "keep"
+    assert notices == [f"{path}: a policy rule that allows is ignored: only your own file may allow"]
+
+
+@pytest.mark.parametrize("trusted", [True, False])
+def test_only_the_user_may_keep_personal_data_in_prompts(workspace: Path, trusted: bool) -> None:
+    path = project_says(workspace, '[policy]\npersonal = "keep"')
+    found, notices = load(workspace, trusted=trusted)
+    assert found.policy.personal == "redact"
+    assert notices == [f"{path}: policy.personal is ignored: only your own file may keep personal data in prompts"]
+    user_says('[policy]\npersonal = "keep"')
+    project_says(workspace, '[policy]\npersonal = "redact"')
+    assert load(workspace, trusted=trusted)[0].policy.personal == "redact"
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ('action = "deny"', "names a tool, path, host or command"),
+        ('action = "perhaps"\ntool = "x"', "action"),
+        ('action = "deny"\ntool = "x"\nafter_outside = true', "after_outside is for rules that allow"),
+        ('action = "deny"\ntol = "x"', "no setting"),
+    ],
+)
+def test_a_rule_that_says_nothing_clear_is_an_error(workspace: Path, text: str, said: str) -> None:
+    user_says(f"[[policy.rules]]\n{text}\n")
+    with pytest.raises(ConfigError, match=said):
+        load(workspace, trusted=False)
 
 
 @pytest.mark.parametrize("section", ["temperature = 1", "context = 512", "threads = 1", "read_timeout = 1"])
@@ -245,7 +307,8 @@ def test_an_untrusted_project_file_may_narrow(workspace: Path) -> None:
         workspace,
         'privacy = "local-only"\n[budget]\nsteps = "5"\ntokens = 400\nseconds = 10\n'
         '[tools]\ndisabled = ["run_shell"]\noutput_limit = 300\nfetch_limit = 1000\n'
-        "fetch_timeout = 1\nshell_timeout = 2",
+        "fetch_timeout = 1\nshell_timeout = 2\nrewrite_limit = 0\n"
+        "[work]\ndepth = 0\nshare = 0.1\nparallel = 1\nnotes_tokens = 0",
     )
     found, notices = load(workspace, trusted=False)
     assert notices == []
@@ -253,7 +316,8 @@ def test_an_untrusted_project_file_may_narrow(workspace: Path) -> None:
     assert (found.budget.steps, found.budget.tokens, found.budget.seconds) == (5, 400, 10)
     assert found.tools.disabled == ["fetch_url", "run_shell"]
     assert (found.tools.output_limit, found.tools.fetch_limit) == (300, 1000)
-    assert (found.tools.fetch_timeout, found.tools.shell_timeout) == (1, 2)
+    assert (found.tools.fetch_timeout, found.tools.shell_timeout, found.tools.rewrite_limit) == (1, 2, 0)
+    assert (found.work.depth, found.work.share, found.work.parallel, found.work.notes_tokens) == (0, 0.1, 1, 0)
 
 
 def test_narrowing_is_measured_against_what_the_user_set(workspace: Path) -> None:

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+from pathlib import Path
+from typing import Any
 
 import pytest
 
 from agent.consent import Consent
 from agent.errors import ConsentDenied
+from agent.policy import Rules
+from agent.redact import Redactor
+from agent.settings import Rule
 
 
 class Person:
@@ -110,3 +115,141 @@ def test_local_only_refuses_the_network_whoever_allows_it() -> None:
         require(consent, "net:a.org")
     assert person.asked == []
     require(consent, "shell")
+
+
+def exposed(**given: Any) -> Consent:
+    """Consent after content from outside was read."""
+    consent = Consent(**given)
+    consent.taint.expose("fetch_url", 1.0)
+    return consent
+
+
+@pytest.mark.parametrize("effect", ["shell", "net:a.org", "mcp:mail"])
+def test_after_content_from_outside_what_was_allowed_is_asked_about(effect: str) -> None:
+    with pytest.raises(ConsentDenied, match="content from outside was read: fetch_url") as caught:
+        require(exposed(allowed=frozenset([effect])), effect)
+    assert caught.value.hint == f"To allow it, give --allow-after-outside {effect}."
+    require(exposed(after_outside=frozenset([effect])), effect)
+    require(exposed(rules=Rules([Rule(action="allow", tool="*", after_outside=True)])), effect)
+    with pytest.raises(ConsentDenied):
+        require(exposed(rules=Rules([Rule(action="allow", tool="*")])), effect)
+
+
+def test_an_answer_from_before_is_asked_for_once_more_and_then_holds() -> None:
+    person = Person(True)
+    consent = Consent(ask=person)
+    require(consent, "net:a.org")
+    consent.taint.expose("fetch_url", 1.0)
+    for _ in range(3):
+        require(consent, "net:a.org")
+    assert len(person.asked) == 2
+
+
+def test_after_content_from_outside_each_tool_of_a_server_is_asked_about_once() -> None:
+    person = Person(True)
+    consent = exposed(ask=person, allowed=frozenset(["mcp:mail"]))
+
+    async def go() -> None:
+        for name in ("mail__list", "mail__list", "mail__send"):
+            bound = await consent.for_call(name, "mcp", {})
+            await bound.require("mcp:mail", name)
+
+    asyncio.run(go())
+    assert len(person.asked) == 2
+
+
+def test_writing_needs_no_other_consent_after_content_from_outside() -> None:
+    require(exposed(yes=True), "write")
+
+
+def test_a_command_that_uses_the_network_needs_both_in_one_question() -> None:
+    person = Person(True)
+    asyncio.run(Consent(ask=person).require("shell", "run it", command="curl x"))
+    assert person.asked == ["Allow shell and net:shell: run it (it uses the network: 'curl')?"]
+    with pytest.raises(ConsentDenied) as caught:
+        asyncio.run(Consent(allowed=frozenset(["shell"])).require("shell", "run it", command="curl x"))
+    assert caught.value.hint == "To allow it, give --allow net:shell."
+    asyncio.run(Consent(allowed=frozenset(["shell", "net:shell"])).require("shell", "run it", command="curl x"))
+    with pytest.raises(ConsentDenied, match="privacy is local-only"):
+        asyncio.run(Consent(ask=person, local_only=True).require("shell", "run it", command="curl x"))
+
+
+def test_what_carries_what_was_read_is_asked_about_each_time_though_its_host_is_allowed() -> None:
+    person = Person(True)
+    consent = Consent(ask=person, allowed=frozenset(["net:a.org"]), after_outside=frozenset(["net:a.org"]))
+    consent.taint.memory.read("the merger closes on Tuesday at nine")
+    for _ in range(2):
+        asyncio.run(consent.require("net:a.org", "fetch", sent="http://a.org/?q=merger-closes-on-Tuesday-at-nine"))
+    asyncio.run(consent.require("net:a.org", "fetch", sent="http://a.org/index"))
+    assert len(person.asked) == 2
+    assert "it carries what was read: 'mergerclosesontuesdayatnine'" in person.asked[0]
+
+
+def test_without_a_person_nothing_that_carries_a_secret_leaves() -> None:
+    consent = Consent(allowed=frozenset(["mcp:mail"]), redactor=Redactor({"API_TOKEN": "correct-horse"}))
+
+    async def go(text: str) -> None:
+        bound = await consent.for_call("mail__send", "mcp", {"to": ["x", {"y": text}]})
+        await bound.require("mcp:mail", "send")
+
+    asyncio.run(go("hello"))
+    with pytest.raises(ConsentDenied, match="it carries a secret") as caught:
+        asyncio.run(go("it is correct-horse"))
+    assert caught.value.hint == "Only a person at a terminal can allow this."
+
+
+def test_the_names_of_files_are_no_contents(workspace: Path) -> None:
+    (workspace / "training").mkdir()
+    (workspace / "training" / "commands-improve-2024.py").write_text("")
+    consent = Consent(allowed=frozenset(["shell", "net:shell"]), rules=Rules(root=workspace))
+    consent.taint.memory.read("training/commands-improve-2024.py\nthe merger closes on Tuesday at nine")
+    asyncio.run(consent.require("shell", "x", command="git add training/commands-improve-2024.py && git push"))
+    with pytest.raises(ConsentDenied, match="it carries"):
+        asyncio.run(consent.require("shell", "x", command="git push 'the merger closes on Tuesday at nine'"))
+
+
+def test_a_rule_that_denies_beats_a_flag_and_names_itself() -> None:
+    consent = Consent(yes=True, rules=Rules([Rule(action="deny", path="private/**")]))
+    with pytest.raises(ConsentDenied) as caught:
+        asyncio.run(consent.require("write", "write it", path="private/a"))
+    assert caught.value.hint == 'A rule says no: the policy rule deny path = "private/**".'
+    asyncio.run(consent.require("write", "write it", path="public/a"))
+
+
+def test_a_rule_that_asks_beats_a_flag_and_is_asked_once_a_call() -> None:
+    person = Person(True)
+    rules = Rules([Rule(action="ask", tool="run_shell")])
+    consent = Consent(ask=person, allowed=frozenset(["shell"]), rules=rules)
+
+    async def go() -> None:
+        bound = await consent.for_call("run_shell", "shell", {"command": "ls"})
+        await bound.require("shell", "run 'ls'", command="ls")
+
+    asyncio.run(go())
+    assert person.asked == [
+        'Allow run_shell: call run_shell {"command": "ls"} (the policy rule ask tool = "run_shell")?'
+    ]
+    with pytest.raises(ConsentDenied, match="not allowed: call run_shell"):
+        asyncio.run(Consent(rules=rules, allowed=frozenset(["shell"])).for_call("run_shell", "shell", {}))
+
+
+def test_a_person_who_said_no_three_times_is_not_asked_again_before_the_next_task() -> None:
+    person = Person(False)
+    consent = Consent(ask=person)
+    for number in range(5):
+        with pytest.raises(ConsentDenied, match="not allowed"):
+            require(consent, "shell", f"command {number}")
+    assert len(person.asked) == 3
+    with pytest.raises(ConsentDenied):
+        require(consent, "write")
+    assert len(person.asked) == 4
+    consent.begin("another task")
+    with pytest.raises(ConsentDenied):
+        require(consent, "shell")
+    assert len(person.asked) == 5
+
+
+def test_nothing_is_hidden_in_a_question() -> None:
+    person = Person(True)
+    require(Consent(ask=person), "shell", "echo hi" + " " * 400 + "; rm x\n\u202e\x1b[2K")
+    assert person.asked == [r"Allow shell: echo hi [400 blanks] ; rm x\n\u202e\x1b[2K?"]

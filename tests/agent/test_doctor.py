@@ -18,8 +18,8 @@ from typing import Any
 import pytest
 
 from agent import config, doctor
-from agent.config import Settings
 from agent.doctor import Finding
+from agent.settings import Settings
 
 
 class Backend(BaseHTTPRequestHandler):
@@ -229,6 +229,7 @@ def test_a_model_in_this_process_must_be_there(tmp_path: Path) -> None:
     replies = tmp_path / "replies.jsonl"
     replies.write_text(json.dumps({"content": "hello"}) + "\n")
     assert ask_backends(with_models(default=f"scripted:{replies}"))[f"model scripted:{replies}"].ok
+    assert ask_backends(with_models(toolshim=f"scripted:{replies}"))[f"model scripted:{replies}"].ok
     for address in ("specialist:nobody", "no-such-scheme:x"):
         finding = ask_backends(with_models(default=address))[f"model {address}"]
         assert not finding.ok

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from agent import config, improving
-from agent.config import Settings
 from agent.redact import Redactor
+from agent.settings import Settings
 from agent.traces import TraceStore
 from tests import program
 

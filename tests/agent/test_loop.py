@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from agent import phases
 from agent.commands.task import do
 from agent.errors import ModelError
 from agent.loop import Loop
@@ -272,7 +273,10 @@ def test_old_observations_are_shortened_before_the_context_overflows(bench: Make
     made = bench(
         [calling("read_file", path="one.txt"), calling("read_file", path="two.txt"), ANSWER],
         capabilities=Capabilities(native_tools=True, context_length=3000),
-        settings={"models": {"max_tokens": 100}, "tools": {"disabled": ["fetch_url", "run_shell", "arxiv"]}},
+        settings={
+            "models": {"max_tokens": 100},
+            "tools": {"disabled": ["fetch_url", "run_shell", "arxiv", *phases.OWN]},
+        },
     )
     answer, run = work(made)
     last = made.model.requests[-1].messages
@@ -378,3 +382,15 @@ def test_a_tool_that_answers_with_no_text_is_an_observation_too(bench: Make) -> 
     assert run.messages[3].is_error
     assert run.messages[3].content == "number answered with int, and a tool answers with text"
     assert run.outcome == "success"
+
+
+def test_a_person_allows_a_large_file_to_be_rewritten(bench: Make, workspace: Any) -> None:
+    (workspace / "large.txt").write_text("x" * 5000)
+    write = calling("write_file", path="large.txt", content="short")
+    made = bench([write, ANSWER], yes=True)
+    _, run = work(made)
+    assert "Change the parts that differ with edit_file." in run.messages[3].content
+    made = bench([write, ANSWER], yes=True)
+    made.session.options["overwrite"] = "True"
+    _, run = work(made)
+    assert run.messages[3].content == "Overwrote large.txt: 5 characters."

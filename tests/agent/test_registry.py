@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from agent import config, registry
-from agent.config import Settings
 from agent.errors import ConfigError, ModelUnavailable, UsageError
+from agent.settings import Settings
 
 
 @pytest.fixture

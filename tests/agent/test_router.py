@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from agent import config, router
-from agent.config import Settings
 from agent.errors import ConsentDenied, UsageError
+from agent.settings import Settings
 from skills.registry import Skill
 
 ANNOTATE = Skill("annotate", "d", Path("."), "built-in", metadata={"specialist": "nanda-annotator"})

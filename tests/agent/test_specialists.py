@@ -15,9 +15,9 @@ from typing import Any
 import pytest
 
 from agent import config, registry, specialists
-from agent.config import Settings
 from agent.errors import InputError, ModelUnavailable, OutputError, UsageError
 from agent.registry import Specialist
+from agent.settings import Settings
 
 SETTINGS = Settings()
 
@@ -239,7 +239,7 @@ def test_a_process_killed_between_record_and_pointer_changed_nothing(tmp_path: P
     code = f"""
 import os, signal
 from agent import specialists
-from agent.config import Settings
+from agent.settings import Settings
 write = specialists._write
 def die(path, text):
     if path.name == "promoted":

@@ -44,8 +44,8 @@ def ended(outcome: str, reason: str, *, run: str = "id1", tokens: int = 20, **mo
     return Event("end", run, {"outcome": outcome, "reason": reason, **usage, **more})
 
 
-def begun(run: str, task: str, parent: str = "") -> Event:
-    asked = {"task": task, "model": "local", "reason": "you gave --model", "skills": [], "parent": parent}
+def begun(run: str, task: str, parent: str = "", rule: str = "flag") -> Event:
+    asked = {"task": task, "model": "local", "reason": "you gave --model", "skills": [], "parent": parent, "rule": rule}
     return Event("run", run, asked)
 
 
@@ -162,6 +162,36 @@ def test_a_run_that_is_a_part_of_another_takes_one_line(at_terminal: bool) -> No
         "! [1/2] A paper",
         "  ■ success · 1.0 s · 20 tokens",
         "■ success: all valid · 1.0 s",
+    ]
+
+
+@pytest.mark.parametrize("at_terminal", [True, False])
+def test_a_phase_is_told_in_full_and_a_sub_agent_by_its_ends(at_terminal: bool) -> None:
+    step = {"number": 1, "seconds": 0.4, "prompt_tokens": 9, "completion_tokens": 1}
+    events = [
+        begun("phase", "greet", parent="job", rule="phase"),
+        Event("step", "phase", step),
+        begun("one", "look", parent="phase", rule="delegated"),
+        begun("two", "ask", parent="phase", rule="delegated"),
+        Event("step", "one", step),
+        Event("text", "one", {"text": "both at once"}),
+        Event("thought", "two", {"text": "both at once"}),
+        ended("success", "answer", run="two"),
+        ended("failure", "no reply", run="one"),
+        ended("success", "job_complete", run="phase", tokens=60),
+    ]
+    err = io.StringIO()
+    plain = terminal.choose(as_json=False, quiet=False, out=io.StringIO(), err=err)
+    for event in events:
+        plain(event)
+    assert (on_screen(*events) if at_terminal else err.getvalue()).splitlines() == [
+        "● greet · local (you gave --model) · run phase",
+        "  step 1 · 0.40 s · 9+1 tokens",
+        "  ● look · local (you gave --model) · run one",
+        "  ● ask · local (you gave --model) · run two",
+        "  ■ success · 1.0 s · 20 tokens · run two",
+        "  ■ failure: no reply · 1.0 s · 20 tokens · run one",
+        "■ success: job_complete · 1.0 s · 60 tokens",
     ]
 
 

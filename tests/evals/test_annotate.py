@@ -9,10 +9,11 @@ from typing import Any
 
 import pytest
 
-from agent.config import Settings, data_dir
+from agent.config import data_dir
 from agent.errors import InputError, ModelUnavailable, OutputError
 from agent.models.embedded import find
 from agent.redact import Redactor
+from agent.settings import Settings
 from agent.traces import TraceStore
 from evals.annotate import CASES, Case, RowResult, load_cases, run, shots
 from evals.baselines import EXAMPLES, load_examples

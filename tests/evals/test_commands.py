@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 
 from agent.cli import parse, told
-from agent.config import Settings, data_dir
+from agent.config import data_dir
+from agent.settings import Settings
 from tests.evals.examples import ABSENT, GOLD, a_case, add_specialist, scripted, write_base, write_cases
 from training.rows import document_key
 

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from agent.config import Settings
 from agent.errors import InputError, ModelUnavailable
+from agent.settings import Settings
 from evals.rehearsal import Answer, Check, Prompt, load_prompts, run
 from tests.evals.examples import scripted
 

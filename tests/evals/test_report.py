@@ -158,6 +158,19 @@ def test_the_three_files_say_the_same_and_only_the_page_holds_texts(tmp_path: Pa
     assert "northern plain" not in (tmp_path / "out" / "report.md").read_text()
 
 
+def test_files_are_named_without_their_folders_where_that_tells_them_apart(tmp_path: Path) -> None:
+    names = ["gguf:/a/base.gguf+/b/one.gguf", "gguf:/a/base.gguf+/b/two.gguf", "gguf:/c/two.gguf", "gguf:/d/two.gguf"]
+    server = "openai@http://127.0.0.1:8000/v1:some/model"
+    report = a_report(tmp_path, **{name: Evaluated(rows()) for name in (*names, server)})
+    write(report, tmp_path / "out", worst(names[0], rows(), CASES))
+    assert names[0] in read(tmp_path / "out")["models"]
+    told = (tmp_path / "out" / "report.md").read_text()
+    assert "| gguf:base.gguf+one.gguf |" in told
+    assert f"gguf:base.gguf+one.gguf is {names[0]}." in told
+    assert all(f"| {name} |" in told for name in (*names[2:], server))
+    assert "The 3 rows of gguf:base.gguf+one.gguf" in (tmp_path / "out" / "report.html").read_text()
+
+
 def test_a_report_that_cannot_be_written_leaves_the_older_one(tmp_path: Path) -> None:
     out = tmp_path / "out"
     (out / "report.json").mkdir(parents=True)
@@ -220,9 +233,12 @@ def test_every_move_has_its_table_for_each_model_that_is_no_baseline(tmp_path: P
 
 
 def test_a_long_address_spoils_no_plot(tmp_path: Path) -> None:
-    name = "gguf:/a/long/way/down/to/a/$folder$/of/models/base-model-of-some-size.gguf+/another/way/to/adapter.gguf"
+    name = (
+        "gguf:/a/long/way/down/to/a/base-$model$-of-some-size-and-a-name-without-end.gguf+/another/way/to/adapter.gguf"
+    )
     write(build(suite(tmp_path), {name: Evaluated(rows()), "local": Evaluated(rows())}, []), tmp_path / "out")
     page = (tmp_path / "out" / "report.html").read_text()
-    assert f"● {name}</span>" in page
+    short = "gguf:base-$model$-of-some-size-and-a-name-without-end.gguf+adapter.gguf"
+    assert f"● {short}</span>" in page
     assert "■ local</span>" in page
-    assert f"…{name[-29:]}<" in page
+    assert f"…{short[-29:]}<" in page

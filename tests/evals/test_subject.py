@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from agent.config import Settings, data_dir
+from agent.config import data_dir
 from agent.errors import ConsentDenied, InputError, ModelUnavailable, UsageError
+from agent.settings import Settings
 from evals.subject import subject, unseen
 from tests.evals.examples import add_specialist, write_base
 

@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
-from agent.config import Settings
 from agent.errors import ModelRefused
 from agent.messages import Json, Message, ToolCall
 from agent.models.anthropic import CONTEXT, Anthropic
 from agent.models.base import Delta, Reply
+from agent.settings import Settings
 from tests.wire.anthropic_server import AnthropicServer
 from tests.wire.model_server import Fault, Raw, Say, sse
 

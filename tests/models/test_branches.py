@@ -10,7 +10,6 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 
-from agent.config import Models, Settings
 from agent.errors import ContextOverflow, ModelError
 from agent.messages import Message
 from agent.models.base import Delta, Draw, Fixed, Hole, Reply
@@ -21,6 +20,7 @@ from agent.models.embedded import find
 from agent.models.filling import fill, most_tokens
 from agent.models.llama_context import BATCH, Context, Stopped
 from agent.models.llamacpp import LlamaCpp
+from agent.settings import Models, Settings
 
 pytestmark = pytest.mark.llama
 

@@ -9,7 +9,6 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 
-from agent.config import Settings
 from agent.errors import ContextOverflow, ModelError
 from agent.messages import Message
 from agent.models.base import Delta, Fixed, Hole
@@ -18,6 +17,7 @@ from agent.models.decoding import Grammar, Picker, TextStream, generate, logprob
 from agent.models.embedded import find
 from agent.models.filling import _endings, fill, most_tokens
 from agent.models.llama_context import Context, shared_prefix
+from agent.settings import Settings
 
 pytestmark = pytest.mark.llama
 

@@ -12,11 +12,12 @@ from typing import Any
 
 import pytest
 
-from agent.config import Models, Settings, cache_dir
+from agent.config import cache_dir
 from agent.consent import Consent
 from agent.errors import ConsentDenied, ModelUnavailable, OutputError
 from agent.models import embedded
 from agent.models.embedded import HUB_PATH, NAME, download, find
+from agent.settings import Models, Settings
 
 CONTENT = b"GGUF" + bytes(range(256)) * 9000
 ALLOWED = Consent(allowed=frozenset({"net:127.0.0.1"}))

@@ -9,11 +9,12 @@ from pathlib import Path
 import gguf
 import pytest
 
-from agent.config import Settings, cache_dir
+from agent.config import cache_dir
 from agent.errors import ModelUnavailable
 from agent.models import gguf_file
 from agent.models.embedded import SHA256, SIZE, find
 from agent.models.gguf_file import context_length, identity, sha256
+from agent.settings import Settings
 
 
 def write(path: Path, *, length: int | None = 4096) -> Path:

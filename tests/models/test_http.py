@@ -13,7 +13,6 @@ from typing import Any
 import pytest
 
 from agent import registry
-from agent.config import Settings
 from agent.errors import ContextOverflow, ModelCut, ModelError, ModelRefused, ModelUnavailable
 from agent.messages import Message
 from agent.models import http
@@ -22,6 +21,7 @@ from agent.models.base import Delta, Model, Reply
 from agent.models.ollama import Ollama
 from agent.models.openai import OpenAI
 from agent.models.sse import EventDecoder
+from agent.settings import Settings
 from tests.wire.anthropic_server import AnthropicServer
 from tests.wire.model_server import Fault, ModelServer, Raw, Say, Turn, closed_port
 from tests.wire.ollama_server import OllamaServer

@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 
-from agent.config import Settings
 from agent.errors import ModelError
 from agent.models.embedded import find
 from agent.models.json_grammar import MOST_REPEATS, json_grammar
 from agent.models.llama_context import Context
+from agent.settings import Settings
 
 pytestmark = pytest.mark.llama
 

@@ -9,12 +9,12 @@ from typing import Any
 
 import pytest
 
-from agent.config import Settings
 from agent.errors import ModelCut
 from agent.messages import Message
 from agent.models.base import Delta, Reply
 from agent.models.openai import OpenAI
 from agent.models.wire import message_tokens
+from agent.settings import Settings
 from tests.wire import llama_server as wire
 
 pytestmark = [pytest.mark.llama, pytest.mark.xdist_group("llama_server")]

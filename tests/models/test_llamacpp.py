@@ -16,7 +16,6 @@ import gguf
 import numpy as np
 import pytest
 
-from agent.config import Models, Settings
 from agent.errors import ContextOverflow, ModelError, ModelUnavailable
 from agent.messages import Message
 from agent.models import engine
@@ -24,6 +23,7 @@ from agent.models.base import Delta, Fixed, Hole, Model, Reply
 from agent.models.chat_prompt import prompt_tokens
 from agent.models.embedded import find
 from agent.models.llamacpp import LlamaCpp
+from agent.settings import Models, Settings
 
 pytestmark = pytest.mark.llama
 
@@ -340,7 +340,7 @@ def test_importing_the_backend_loads_neither_llama_cpp_nor_numpy() -> None:
 def test_a_process_that_ends_in_the_middle_of_a_reply_ends_cleanly() -> None:
     code = """
 import asyncio
-from agent.config import Settings
+from agent.settings import Settings
 from agent.messages import Message
 from agent.models.embedded import find
 from agent.models.llamacpp import LlamaCpp

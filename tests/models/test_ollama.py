@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
-from agent.config import Settings
 from agent.errors import ModelRefused, ModelUnavailable
 from agent.messages import Json, Message, ToolCall
 from agent.models.base import Delta, Reply
 from agent.models.ollama import Ollama
+from agent.settings import Settings
 from tests.wire.model_server import Fault, Say
 from tests.wire.ollama_server import OllamaServer
 

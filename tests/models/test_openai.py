@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 
-from agent.config import Settings
 from agent.errors import ModelRefused
 from agent.messages import Json, Message, ToolCall
 from agent.models import wire
 from agent.models.base import Delta, Model, Reply
 from agent.models.openai import OpenAI, fits_strict
+from agent.settings import Settings
 from tests.wire.model_server import Fault, Raw, Say, sse
 from tests.wire.openai_server import OpenAIServer
 

@@ -13,11 +13,11 @@ import pytest
 import torch
 
 from agent import registry
-from agent.config import Settings
 from agent.errors import ContextOverflow, ModelError, ModelUnavailable
 from agent.messages import Message
 from agent.models.base import Delta, Reply
 from agent.models.transformers import CHUNK, Transformers
+from agent.settings import Settings
 from tests.training import tiny
 
 ASKED = [Message("system", "Annotate."), Message("user", "We sort wood with a new kind of saw. It works on ice.")]

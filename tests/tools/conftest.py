@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from agent.config import Settings
 from agent.consent import Consent
 from agent.redact import Redactor
+from agent.settings import Settings
 from tests.tools.page_server import PageServer
 from tools.registry import ToolContext
 from tools.workspace import Workspace

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from agent.commands.task import known_tools
-from agent.config import Settings
 from agent.errors import ConsentDenied, ToolError
+from agent.settings import Settings
 from tests.agent.beads.places import line, read, write
 from tests.program import calling
 from tests.tools.conftest import MakeContext

@@ -81,6 +81,25 @@ def asked_once(context: ToolContext) -> list[str]:
     return questions
 
 
+def test_a_large_file_is_edited_not_rewritten(make_context: MakeContext, workspace: Path) -> None:
+    asked: list[str] = []
+
+    async def ask(question: str) -> bool:
+        asked.append(question)
+        return True
+
+    (workspace / "large.txt").write_text("x" * 51)
+    context = make_context(ask=ask, rewrite_limit=50)
+    with pytest.raises(ToolError, match="has 51 bytes, more than the 50 that are replaced whole") as caught:
+        use(context, "write_file", path="large.txt", content="short")
+    assert "edit_file" in caught.value.hint
+    assert asked == []
+    assert (workspace / "large.txt").read_text() == "x" * 51
+    (workspace / "small.txt").write_text("x" * 50)
+    assert use(context, "write_file", path="small.txt", content="y") == "Overwrote small.txt: 1 characters."
+    assert use(context, "write_file", path="new.txt", content="y" * 99) == "Wrote new.txt: 99 characters."
+
+
 def test_write_file_asks_says_whether_it_overwrites_and_writes(make_context: MakeContext, workspace: Path) -> None:
     context = make_context()
     questions = asked_once(context)

@@ -234,6 +234,9 @@ def test_the_built_in_tools_are_there() -> None:
         "bead_update": ("write", False),
         "bead_depend": ("write", False),
         "bead_close": ("write", False),
+        **{name: ("read", False) for name in ("todo_add", "todo_complete", "todo_list")},
+        **{name: ("read", False) for name in ("next_phase_todos", "job_complete", "notes_read", "delegate")},
+        "notes_write": ("write", False),
     }
     for found in tools.values():
         assert found.description.endswith(".")

@@ -233,3 +233,28 @@ def test_a_time_out_that_is_no_number_does_not_lift_the_limit(make_context: Make
     said = run(context, "sleep 5", timeout=float("nan"))
     assert time.monotonic() - started < 3
     assert said.startswith("ended after 0.3 s, its time-out")
+
+
+def test_running_what_the_model_wrote_needs_the_network_too_if_it_uses_it(
+    context: ToolContext, workspace: Path
+) -> None:
+    (workspace / "old.py").write_text("import socket\n")
+    asyncio.run(asyncio.sleep(0.05))
+    context.consent.taint.started = time.time()
+    (workspace / "lib.py").write_text("import socket\n")
+    (workspace / "made.sh").write_text("curl x\n")
+    assert run(context, "python3 old.py").startswith("exit code 0")
+    for command in ("python3 lib.py", "sh made.sh"):
+        with pytest.raises(ConsentDenied, match="it uses the network"):
+            run(context, command)
+    assert run(context, "python3 -c 'import old'").startswith("exit code")
+    context.consent.taint.written.add("lib.py")  # what the model wrote may be imported by anything
+    with pytest.raises(ConsentDenied, match=r"'socket' in lib\.py"):
+        run(context, "python3 -c 'import old'")
+    assert run(context, "cat old.py").startswith("exit code 0")
+
+
+def test_a_written_file_that_is_gone_or_no_text_is_passed_over(context: ToolContext, workspace: Path) -> None:
+    (workspace / "data").write_bytes(b"\0")
+    context.consent.taint.written.update({"gone.py", "data", "../up.py"})
+    assert run(context, "python3 -c 1") == "exit code 0, no output"

@@ -374,3 +374,19 @@ def test_no_descriptor_is_left_open(workspace: Path) -> None:
             with pytest.raises(ToolError):
                 sandbox.read_text(bad)
     assert len(os.listdir("/proc/self/fd")) <= before
+
+
+def test_what_a_policy_hides_is_not_read_written_or_come_across(workspace: Path) -> None:
+    for name in ("a.txt", "private/b.txt", "ask.env"):
+        (workspace / name).parent.mkdir(exist_ok=True)
+        (workspace / name).write_text(name)
+    sandbox = Workspace(workspace)
+    sandbox.hidden = lambda path: "deny" if path.startswith("private/") else "ask" if path == "ask.env" else ""
+    assert list(sandbox.walk()) == ["a.txt"]
+    for path in ("private/b.txt", "./a/../private/b.txt", str(workspace / "private/b.txt")):
+        with pytest.raises(ToolError, match="a policy rule denies it"):
+            sandbox.read_text(path)
+    with pytest.raises(ToolError, match="a policy rule denies it"):
+        sandbox.write_text("private/new.txt", "x")
+    assert sandbox.read_text("ask.env") == "ask.env"
+    assert list(sandbox.walk("ask.env")) == ["ask.env"]

@@ -10,9 +10,9 @@ import pytest
 from safetensors.torch import load_file, save_file
 
 from agent import config, specialists
-from agent.config import Settings
 from agent.models.gguf_file import sha256
 from agent.registry import Specialist
+from agent.settings import Settings
 from tests.training import adapters, tiny
 from training import export
 

@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 import torch
 
-from agent.config import Settings
 from agent.errors import InputError, ModelUnavailable, OutputError
 from agent.models import embedded, gguf_file
+from agent.settings import Settings
 from skills.annotate import attempt, framework, grammar
 from tests.training import tiny
 from training import base

@@ -11,12 +11,12 @@ import gguf
 import pytest
 
 from agent import specialists
-from agent.config import Settings
 from agent.errors import ConsentDenied, InputError, ModelCut, ModelRefused, ModelUnavailable, UsageError
 from agent.messages import Message
 from agent.models.chat_prompt import prompt_tokens
 from agent.models.embedded import find
 from agent.registry import Specialist
+from agent.settings import Settings
 from skills.annotate import attempt, framework
 from tests.training import registered, tiny
 from tests.wire import go_template

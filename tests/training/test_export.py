@@ -12,10 +12,10 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from agent.config import Settings
 from agent.errors import ApprenticeError, InputError, OutputError
 from agent.models.embedded import find
 from agent.models.gguf_file import sha256
+from agent.settings import Settings
 from tests.training import adapters, tiny
 from training import agreement, export
 

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from agent.config import Gate
 from agent.errors import InputError
+from agent.settings import Gate
 from tests.training import reports
 from tests.training.reports import BASE, FEW_SHOT, card, model, rehearsed, report, scores
 from training.gate import Decision, Report, decide, read_report

@@ -10,9 +10,9 @@ from typing import Any
 import gguf
 import pytest
 
-from agent.config import Settings
 from agent.errors import InputError
 from agent.models.gguf_file import sha256
+from agent.settings import Settings
 from tests.training import registered
 from training import export, publish, recipe
 

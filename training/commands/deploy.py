@@ -8,8 +8,8 @@ import sys
 from dataclasses import asdict
 
 from agent import registry
-from agent.config import Settings
 from agent.errors import ModelUnavailable, UsageError
+from agent.settings import Settings
 from training.commands.registry import _named, _newest, _settings, add_reports, promote
 
 QUANTISATIONS = ("Q4_K_M", "Q8_0", "F16")

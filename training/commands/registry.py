@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from agent import config, registry, specialists
-from agent.config import Settings
 from agent.errors import UsageError
 from agent.registry import Specialist
+from agent.settings import Settings
 
 
 def add_registry(parser: argparse.ArgumentParser) -> None:

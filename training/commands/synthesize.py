@@ -12,9 +12,9 @@ from agent import config
 from agent.errors import UsageError
 
 if TYPE_CHECKING:
-    from agent.config import Settings
     from agent.messages import Json
     from agent.models.base import Model
+    from agent.settings import Settings
     from training.synthesis.work import Make, Plan
 
 SKILLS = ("annotate", "tools", "rehearsal")
@@ -28,10 +28,19 @@ def add_actions(actions: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         "A teacher model writes tasks and, apart from them, answers; each is checked by running it. The same command "
         "again goes on where it was stopped."
     )
-    make.add_argument("--skill", choices=SKILLS, required=True, help="what the rows teach")
-    make.add_argument("--teacher", required=True, metavar="ADDRESS", help="the model that writes, e.g. openai:NAME")
+    make.add_argument(
+        "scripted",
+        nargs="?",
+        choices=("acting",),
+        metavar="acting",
+        help="trajectories over simulated tools, by a scripted expert or --teacher",
+    )
+    make.add_argument("--skill", choices=SKILLS, help="what the rows teach")
+    make.add_argument("--teacher", metavar="ADDRESS", help="the model that writes, e.g. openai:NAME")
     make.add_argument("--count", type=positive, required=True, metavar="N", help="rows that are wanted")
-    make.add_argument("--out", type=Path, required=True, metavar="DIR", help="a folder: rows.jsonl, journal.jsonl")
+    make.add_argument(
+        "--out", type=Path, required=True, metavar="PATH", help="a folder: rows.jsonl, journal.jsonl; acting: a file"
+    )
     make.add_argument("--evolve", default="", metavar="STEPS", help="rewrite each task: harder,rarer,shorter")
     make.add_argument("--exclude", type=Path, action="append", default=[], metavar="FILE", help="evaluation cases")
     make.add_argument("--budget-tokens", type=positive, metavar="N", help="tokens, prompts included, over all calls")
@@ -61,6 +70,10 @@ def add_actions(actions: argparse._SubParsersAction[argparse.ArgumentParser]) ->
 
 async def synthesize(options: argparse.Namespace) -> int:
     """Have a teacher write rows. Exit code 1 if fewer came out than were wanted."""
+    if options.scripted:
+        return await act(options)
+    if not options.skill or not options.teacher:
+        raise UsageError("--skill and --teacher are needed", "Without a teacher: train synthesize acting.")
     from training.commands.progress import progress
     from training.synthesis.asking import open_model
     from training.synthesis.evolve import steps_of
@@ -94,6 +107,32 @@ async def synthesize(options: argparse.Namespace) -> int:
     print(summary)
     print(f"rows: {options.out / 'rows.jsonl'}")
     return 0 if summary.rows >= options.count else 1
+
+
+async def act(options: argparse.Namespace) -> int:
+    """Write a scripted expert's trajectories, or those of a model that pass, and say how many of each kind.
+
+    Exit code 1 if there is none.
+    """
+    from training.commands.progress import progress
+    from training.rows import as_jsonl
+    from training.synthesis.acting import acting
+    from training.synthesis.journal import write_text
+
+    if options.skill or options.evolve:
+        raise UsageError("acting takes no --skill and no --evolve", "Give --count, --seed, --out, perhaps --teacher.")
+    settings, _ = config.load(Path("/dev/null"), trusted=False)
+    with progress("trajectories", options.count) as tell:
+        made = await acting(
+            options.count,
+            options.seed,
+            lambda done: tell(done, ""),
+            player=options.teacher or "",
+            settings=settings if options.teacher else None,
+        )
+    write_text(options.out, as_jsonl(made.rows))
+    print(f"{len(made.rows)} rows written to {options.out}: {made.told}")
+    return 0 if made.rows else 1
 
 
 def _maker(options: argparse.Namespace, plan: Plan, teacher: Model, settings: Settings) -> Make:

@@ -10,9 +10,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from agent.config import Settings
 from agent.errors import ModelUnavailable
 from agent.messages import Json, Trajectory
+from agent.settings import Settings
 from training.dataset import card, folder, review, sources, trajectories
 from training.dataset.candidates import Candidate, Ledger
 from training.dataset.selection import OWN_ANSWERS, Rules, select

@@ -71,7 +71,7 @@ def from_files(paths: Sequence[tuple[Path, Source]], ledger: Ledger) -> Iterator
 
 
 def documents(path: Path) -> Iterator[tuple[str, str]]:
-    """The documents of a file, as key and text: of annotations, of rows, or of anything that has an `abstract`.
+    """The documents of a file, as key and text: of annotations, of rows, or of what has an `abstract` or a `task`.
 
     Raises:
         InputError: it cannot be read, or there is no document in it.
@@ -80,14 +80,17 @@ def documents(path: Path) -> Iterator[tuple[str, str]]:
     if _holds_rows(path):
         pairs = ((row.document, document_text(row)) for row in read_rows(path))
     else:
-        texts = (paragraph(_nfc(str(entry.get("abstract") or ""))) for _, entry in _objects(path))
+        found = (entry.get("abstract") or entry.get("task") or "" for _, entry in _objects(path))
+        texts = (paragraph(_nfc(str(text))) for text in found)
         pairs = ((document_key(text), text) for text in texts)
     for key, text in pairs:
         if text:
             count += 1
             yield key, text
     if not count:
-        raise InputError(f"{path} holds no document", "It wants the key or column `abstract`, or training rows.")
+        raise InputError(
+            f"{path} holds no document", "It wants the key or column `abstract` or `task`, or training rows."
+        )
 
 
 def rows(path: Path) -> Iterator[Candidate]:

@@ -7,9 +7,9 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from agent.config import Settings
 from agent.messages import Json, Message
 from agent.models import embedded, engine
+from agent.settings import Settings
 from training.rows import Row
 
 if TYPE_CHECKING:

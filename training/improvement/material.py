@@ -8,9 +8,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from agent.config import Settings, data_dir
+from agent.config import data_dir
 from agent.messages import Json, Trajectory
 from agent.registry import Specialist
+from agent.settings import Settings
 from agent.traces import TraceStore
 from skills.annotate import record
 from training.curation.curate import Decision, curate, decide, label

@@ -6,9 +6,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from agent.config import Settings
 from agent.messages import Json
 from agent.registry import Specialist
+from agent.settings import Settings
 from evals import annotate, baselines, rehearsal, report
 from evals.report import Evaluated, Suite
 from evals.subject import subject, unseen

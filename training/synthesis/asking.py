@@ -10,10 +10,10 @@ from typing import Generic, TypeVar
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from agent import registry
-from agent.config import Settings
 from agent.errors import ConsentDenied, ModelCut
 from agent.messages import Message
 from agent.models.base import Model, Reply
+from agent.settings import Settings
 from skills.annotate.validate import parse
 
 

@@ -13,9 +13,9 @@ from dataclasses import dataclass
 
 from pydantic import Field
 
-from agent.config import Settings
 from agent.messages import Message
 from agent.models.base import Model
+from agent.settings import Settings
 from skills.annotate.attempt import KEY_TOKENS, prompt
 from skills.annotate.explain import split_sentences
 from skills.annotate.framework import Framework

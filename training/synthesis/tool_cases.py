@@ -17,7 +17,6 @@ from typing import Any
 
 from pydantic import Field
 
-from agent.config import Settings
 from agent.consent import Consent
 from agent.errors import InputError
 from agent.loop import Loop
@@ -26,6 +25,7 @@ from agent.models.base import Model
 from agent.redact import Redactor
 from agent.run import Run
 from agent.session import Session
+from agent.settings import Settings
 from agent.traces import TraceStore
 from tools import registry as tools_registry
 from tools.workspace import Workspace

@@ -16,11 +16,11 @@ from agent.beads import bd
 from agent.beads.backend import Beads, Draft, open_beads
 from agent.beads.bd import Bd
 from agent.beads.claims import start_of
-from agent.config import Settings
 from agent.consent import Consent
 from agent.errors import ConsentDenied, ToolError
 from agent.messages import Json
 from agent.redact import Redactor
+from agent.settings import Settings
 from tests.agent.beads.places import bd_program
 from tools.workspace import Workspace
 

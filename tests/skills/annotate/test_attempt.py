@@ -9,13 +9,13 @@ from typing import Any
 
 import pytest
 
-from agent.config import Settings
 from agent.errors import ContextOverflow, ModelUnavailable
 from agent.messages import Json, Route, Trajectory
 from agent.models.base import Capabilities, Fixed, Hole
 from agent.models.embedded import find
 from agent.models.llamacpp import LlamaCpp
 from agent.models.scripted import Scripted
+from agent.settings import Settings
 from skills.annotate.attempt import Annotated, annotate, prompt
 from skills.annotate.framework import Framework, Move, load
 from skills.annotate.papers import Paper

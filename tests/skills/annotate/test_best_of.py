@@ -9,12 +9,12 @@ from typing import Any
 
 import pytest
 
-from agent.config import Settings
 from agent.errors import ModelUnavailable, UsageError
 from agent.messages import Json, Message, Route, Trajectory, Usage
 from agent.models.base import Capabilities, Reply
 from agent.models.embedded import find
 from agent.models.llamacpp import LlamaCpp
+from agent.settings import Settings
 from skills.annotate import record
 from skills.annotate.attempt import Annotated, annotate
 from skills.annotate.best_of import Best, Candidate, agreement, candidate, compose, ranking

@@ -17,9 +17,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from agent.config import Grounding, Settings
 from agent.models.base import Fixed, Hole
 from agent.models.embedded import find
+from agent.settings import Grounding, Settings
 from skills.annotate.framework import Framework, Move, load
 from skills.annotate.grammar import number_tokens, template
 from skills.annotate.validate import grounded

@@ -7,11 +7,11 @@ from typing import Any, cast
 
 import pytest
 
-from agent.config import Settings
 from agent.consent import Consent
 from agent.errors import InputError, OutputError, UsageError
 from agent.messages import Route
 from agent.session import Session
+from agent.settings import Settings
 from skills.annotate.best_of import Best
 from skills.annotate.request import Request, parse
 from skills.registry import Job

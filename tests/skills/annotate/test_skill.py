@@ -15,13 +15,13 @@ from typing import Any
 
 import pytest
 
-from agent.config import Settings
 from agent.consent import Consent
 from agent.errors import ContextOverflow, InputError, ModelError, ModelUnavailable, OutputError, UsageError
 from agent.messages import Event, Route
 from agent.models.scripted import Scripted
 from agent.redact import Redactor
 from agent.session import Session
+from agent.settings import Settings
 from agent.traces import TraceStore
 from skills.annotate import framework as frameworks
 from skills.annotate.explain import split_sentences

@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
-from agent.config import Settings
 from agent.consent import Consent
 from agent.errors import InputError
 from agent.redact import Redactor
+from agent.settings import Settings
 from skills.annotate import topic
 from skills.annotate.papers import Paper
 from tools.registry import ToolContext

@@ -13,9 +13,9 @@ import pytest
 import torch
 
 from agent import cli
-from agent.config import Settings
 from agent.errors import InputError, OutputError
 from agent.models.gguf_file import sha256
+from agent.settings import Settings
 from tests.training import registered
 from training import agreement
 

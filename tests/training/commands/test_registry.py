@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from agent import cli, registry, specialists
-from agent.config import Settings
 from agent.errors import ApprenticeError, ModelUnavailable, UsageError
 from agent.registry import Specialist
+from agent.settings import Settings
 from skills import registry as skills_registry
 from tests.program import Terminal
 from tests.training import registered, reports

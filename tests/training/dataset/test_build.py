@@ -16,9 +16,9 @@ from typing import Any
 
 import pytest
 
-from agent.config import Settings
 from agent.errors import ConfigError, InputError, OutputError, UsageError
 from agent.messages import Json, Trajectory
+from agent.settings import Settings
 from tests.program import ABSTRACTS, annotation
 from tests.training.dataset.material import gold_file, key, paper_run, text, tool_run
 from training.dataset import folder

@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 
 from agent import cli
-from agent.config import Settings
 from agent.errors import InputError, UsageError
+from agent.settings import Settings
 from tests.program import AGENT, Terminal, run
 from tests.training.dataset.material import gold_file, moves, tool_run
 from training.dataset import folder, review

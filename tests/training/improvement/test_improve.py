@@ -15,8 +15,8 @@ import pytest
 import torch
 
 from agent import config, registry, specialists
-from agent.config import Settings
 from agent.errors import ConfigError, InputError, UsageError
+from agent.settings import Settings
 from evals import rehearsal
 from tests.training.improvement import killed, wheel
 from training.commands import improve as command
@@ -73,14 +73,14 @@ def typed(capsys: pytest.CaptureFixture[str], *more: str, recipe: str = "smoke")
 def test_corrections_become_a_version_that_serves_and_its_equal_is_refused(
     corrected: list[str], settings: Settings, workspace: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert registry.promoted("annotate", settings) is None
+    assert registry.promoted("nanda-annotator", settings) is None
     code, out, said = typed(capsys)
     assert code == 0, out + said
     assert [line.split()[0] for line in said.splitlines() if line.startswith(STAGES)] == list(STAGES)
     assert "40 kept out for the gate" in said
     assert "promoted: its token F1 is" in out
-    assert out.splitlines()[0].endswith("local, 3 examples → specialist:annotate@1")
-    first = registry.promoted("annotate", settings)
+    assert out.splitlines()[0].endswith("local, 3 examples → specialist:nanda-annotator@1")
+    first = registry.promoted("nanda-annotator", settings)
     assert first is not None
     assert first.card["metrics"]["f1"] > 0.5
     assert first.card["metrics"]["incumbent_f1"] < 0.1
@@ -94,8 +94,8 @@ def test_corrections_become_a_version_that_serves_and_its_equal_is_refused(
     assert code == 1, out + said
     assert result["incumbent"] == first.address
     assert any("and +0.005 is needed" in reason for reason in result["reasons"])
-    assert registry.promoted("annotate", settings) == registry.specialist("annotate", "1", settings)
-    second = registry.specialist("annotate", "2", settings)
+    assert registry.promoted("nanda-annotator", settings) == registry.specialist("nanda-annotator", "1", settings)
+    second = registry.specialist("nanda-annotator", "2", settings)
     assert second.card["recipe"]["start"]
     assert second.card["adapter"]["rank"] == 8  # the incumbent's, whatever the recipe says
     manifest = read_manifest(dataset)
@@ -107,8 +107,8 @@ def test_corrections_become_a_version_that_serves_and_its_equal_is_refused(
     assert code == 1
     assert "Nothing new is on record since the last time" in out
     assert "train " not in said
-    specialists.rollback("annotate", settings)
-    assert registry.promoted("annotate", settings) is None
+    specialists.rollback("nanda-annotator", settings)
+    assert registry.promoted("nanda-annotator", settings) is None
 
 
 def test_without_corrections_it_says_how_many_are_missing_and_trains_nothing(
@@ -149,7 +149,7 @@ def test_a_killed_improvement_goes_on_where_it_was(corrected: list[str], setting
     assert len(keys) == len(set(keys)) == 80, "no row was asked twice"
     found = [found.version for found in registry.specialists(settings)]
     assert found == ["1"], "one candidate was added, not one for each try"
-    assert [line["action"] for line in specialists.history("annotate", settings)] == ["promote"]
+    assert [line["action"] for line in specialists.history("nanda-annotator", settings)] == ["promote"]
 
 
 def test_a_dry_run_says_what_it_would_do_and_writes_nothing(

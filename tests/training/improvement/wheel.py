@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from agent import cli, config
-from agent.config import Settings
 from agent.redact import Redactor
+from agent.settings import Settings
 from agent.traces import TraceStore
 from skills.annotate import framework
 from tests import program

@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 
-from agent.config import Settings
 from agent.errors import ConsentDenied, ModelCut
 from agent.messages import Message
 from agent.models.base import Capabilities, Delta, Reply
 from agent.models.scripted import Scripted
+from agent.settings import Settings
 from training.synthesis.asking import Answer, Form, ask, last, open_model
 
 QUESTION = [Message("user", "How many?")]

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from agent.config import Settings
 from agent.errors import ModelRefused
 from agent.models.base import Capabilities
 from agent.models.scripted import Scripted
 from agent.registry import open_model
+from agent.settings import Settings
 from skills.annotate.attempt import prompt
 from skills.annotate.framework import load
 from skills.annotate.validate import check

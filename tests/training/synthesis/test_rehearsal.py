@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 
-from agent.config import Settings
 from agent.errors import UsageError
 from agent.messages import Json
 from agent.models.scripted import Scripted
 from agent.registry import open_model
+from agent.settings import Settings
 from training.rows import read_rows
 from training.synthesis.rehearsal import Rehearsal, faults, prompts, rehearsal
 from training.synthesis.work import Neighbours, Plan, Summary, case_texts, synthesise

@@ -9,13 +9,13 @@ from typing import Any
 
 import pytest
 
-from agent.config import Settings
 from agent.errors import InputError, ToolError
 from agent.messages import Message, ToolCall, Trajectory
 from agent.models.base import Capabilities
 from agent.models.scripted import Scripted
 from agent.redact import Redactor
 from agent.registry import open_model
+from agent.settings import Settings
 from agent.traces import TraceStore
 from tests.training.synthesis.teacher import TOOLS, Teacher, a_case
 from tests.wire.model_server import Say

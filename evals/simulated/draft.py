@@ -1,0 +1,64 @@
+"""A case while it is made: under the tools' own names, until it is known which are on offer and how they are called."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from random import Random
+
+from evals.simulated.case import Case, Check, Kind, Offered, Turn, Work
+from evals.simulated.maker import Chosen, Maker
+from evals.simulated.offer import offer, rewritten, rewritten_turn
+from evals.simulated.values import Split
+
+
+@dataclass(slots=True)
+class Draft:
+    """What a scenario says of its case; see `evals.simulated.case.Case` for the fields.
+
+    Args:
+        wanted: the tools that the solution calls.
+        without: tools that must not be on offer.
+        more: tools of `work` and `files` that are.
+    """
+
+    maker: Maker
+    task: str
+    turns: Sequence[Turn]
+    answer: str
+    check: Check
+    wanted: Sequence[Chosen]
+    closing: str
+    instructions: str = ""
+    fails: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    files: dict[str, str] = field(default_factory=dict)
+    work: Work = field(default_factory=Work)
+    without: Sequence[Chosen] = ()
+    more: Sequence[Offered] = ()
+
+    def case(self, identity: str, split: Split, kind: Kind, chance: Random) -> Case:
+        """The case, with the tools that it offers. Instructions name tools in braces."""
+        offered = offer(self.wanted, split, chance, without=self.without, more=self.more)
+        called = {one.tool: one.called for one in offered}
+        check = self.check.model_copy(
+            update={
+                "calls": tuple(rewritten(call, offered) for call in self.check.calls),
+                "tried": tuple(rewritten(call, offered) for call in self.check.tried),
+            }
+        )
+        return Case(
+            id=identity,
+            split=split,
+            kind=kind,
+            task=self.task,
+            instructions=self.instructions.format(**called) if self.instructions else "",
+            offered=offered,
+            records=self.maker.records,
+            fails={called[name]: messages for name, messages in self.fails.items()},
+            files=self.files,
+            work=self.work,
+            check=check,
+            turns=tuple(rewritten_turn(turn, offered) for turn in self.turns),
+            closing=self.closing,
+            answer=self.answer,
+        )

@@ -1,0 +1,109 @@
+"""Families of simulated tools: a table of records, and the tools that read and change it. Data in `families/`.
+
+A family belongs to one split. The tools of one family are near neighbours: they share the table, and differ in what
+they do with it.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from functools import lru_cache
+from pathlib import Path
+from random import Random
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict
+
+from agent.messages import Json
+from evals.simulated.values import FORMS, Split, Value, draw, is_text
+
+FOLDER = Path(__file__).parent / "families"
+RECORDS = 4
+"""Records of a family's table."""
+Row = dict[str, Value]
+Does = Literal["look_up", "search", "create", "change", "remove", "calculate"]
+
+
+class Spec(BaseModel):
+    """One tool.
+
+    Args:
+        name, text: as the model reads them.
+        does: what it does with the table; see `evals.simulated.world`.
+        takes: its parameters: fields of the table, or of `more`.
+        gives: the fields that a look-up answers with.
+        more: parameters that are no fields, with their kinds.
+        says: how a person asks for it, with the parameters in braces.
+        lacks: by parameter, how a person asks who forgets that one.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str
+    text: str
+    does: Does
+    takes: tuple[str, ...]
+    gives: tuple[str, ...] = ()
+    more: dict[str, str] = {}
+    says: tuple[str, ...] = ()
+    lacks: dict[str, str] = {}
+
+
+class Family(BaseModel):
+    """A table and its tools.
+
+    Args:
+        name: of the family.
+        key: the field that tells records apart.
+        ref: how a person names a record, with the key in braces.
+        prefix: of the numbers that new records get.
+        fields: the kinds of a record's fields.
+        private: fields that a look-up shows though nobody asks for them: what is personal stays out of answers.
+        tools: what there is to call.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str
+    key: str
+    ref: str
+    prefix: str
+    fields: dict[str, str]
+    private: dict[str, str] = {}
+    tools: tuple[Spec, ...]
+
+    def kind(self, spec: Spec, parameter: str) -> str:
+        """The kind of a tool's parameter."""
+        return spec.more.get(parameter) or self.fields[parameter]
+
+    def spec(self, name: str) -> Spec:
+        return next(spec for spec in self.tools if spec.name == name)
+
+    def function(self, spec: Spec) -> Json:
+        """The function schema in OpenAI's form."""
+        kinds = [self.kind(spec, parameter) for parameter in spec.takes]
+        forms = [FORMS[kind] for kind in dict.fromkeys(kinds) if kind in FORMS]
+        properties = {
+            parameter: {"type": "string" if is_text(kind) else "integer", "description": parameter.replace("_", " ")}
+            for parameter, kind in zip(spec.takes, kinds, strict=True)
+        }
+        parameters = {"type": "object", "properties": properties, "required": list(spec.takes)}
+        text = " ".join([spec.text, *forms])
+        return {"type": "function", "function": {"name": spec.name, "description": text, "parameters": parameters}}
+
+
+@lru_cache(maxsize=4)
+def families(split: Split) -> dict[str, Family]:
+    """The families of a split, by name."""
+    content = tomllib.loads((FOLDER / f"{split}.toml").read_text(encoding="utf-8"))
+    found = [Family.model_validate(entry) for entry in content["family"]]
+    return {family.name: family for family in found}
+
+
+def table(family: Family, split: Split, chance: Random) -> list[Row]:
+    """The records of a family, their keys all different."""
+    rows: dict[str, Row] = {}
+    while len(rows) < RECORDS:
+        row = {key: draw(kind, split, chance) for key, kind in (family.fields | family.private).items()}
+        rows[str(row[family.key].given)] = row
+    return list(rows.values())

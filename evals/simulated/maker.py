@@ -1,0 +1,194 @@
+"""Parts of a task over one world: what a person asks for, the call that does it, and what is to be said of it.
+
+A maker draws records and values as it is asked for parts, so that every part of one case fits the same world.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from random import Random
+
+from agent.messages import Json
+from evals.simulated.case import Call, Turn
+from evals.simulated.families import Family, Row, Spec, families, table
+from evals.simulated.phrasing import ASKED, words
+from evals.simulated.values import Split, Value, draw
+from evals.simulated.world import calculate
+
+LINKS = frozenset({"email", "phone", "city", "person", "date", "clock", "room", "text"})
+"""Kinds of which one tool's result can be another's argument."""
+
+Chosen = tuple[Family, Spec]
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """One thing that is asked for.
+
+    Args:
+        chosen: the tool that does it.
+        clause: what the person says, as a request without a capital.
+        call: what does it, under the tool's own names.
+        thought: why this call.
+        answer: what is to be said when it is done.
+        contains: what of it an answer must hold.
+        private: what the tool shows beside it and nobody asked for.
+        values: the arguments, as said and as given.
+        shown: what the look-up shows, by field.
+    """
+
+    chosen: Chosen
+    clause: str
+    call: Call
+    thought: str
+    answer: str
+    contains: tuple[str, ...] = ()
+    private: tuple[str, ...] = ()
+    values: Row = field(default_factory=dict)
+    shown: Row = field(default_factory=dict)
+
+    @property
+    def turn(self) -> Turn:
+        return Turn(thought=self.thought, calls=(self.call,))
+
+
+@dataclass(slots=True)
+class Maker:
+    """Makes parts for one case. Every choice is `chance`'s."""
+
+    split: Split
+    chance: Random
+    rows: dict[str, list[Row]] = field(default_factory=dict)
+    made: int = 0
+
+    @property
+    def records(self) -> dict[str, list[Json]]:
+        """The tables as they are at the start, as a case holds them."""
+        return {
+            name: [{key: value.given for key, value in row.items()} for row in rows] for name, rows in self.rows.items()
+        }
+
+    def tools(self, keep: Callable[[Family, Spec], bool]) -> list[Chosen]:
+        """The tools of the split for which `keep` says yes."""
+        return [(f, spec) for f in families(self.split).values() for spec in f.tools if keep(f, spec)]
+
+    def choose(self, *does: str) -> Chosen:
+        """A tool that does one of these; every family is as likely as the others."""
+        fitting = self.tools(lambda _, spec: spec.does in does)
+        name = self.chance.choice(sorted({family.name for family, _ in fitting}))
+        return self.chance.choice([one for one in fitting if one[0].name == name])
+
+    def table(self, family: Family) -> list[Row]:
+        """The records of a family; drawn when they are first needed, their keys all different."""
+        if family.name not in self.rows:
+            self.rows[family.name] = table(family, self.split, self.chance)
+        return self.rows[family.name]
+
+    def part(self, chosen: Chosen, **fixed: Value) -> Part:
+        """A part that this tool does; `fixed` are arguments that are given already."""
+        return {"look_up": self.look_up, "search": self.search, "calculate": self.sum}.get(chosen[1].does, self.action)(
+            chosen, **fixed
+        )
+
+    def look_up(self, chosen: Chosen, **fixed: Value) -> Part:
+        """Ask for the fields that a tool gives of a record."""
+        family, spec = chosen
+        row = self.chance.choice(self.table(family))
+        key = {family.key: row[family.key]}
+        ref = family.ref.format(**{family.key: row[family.key].said})
+        shown = {name: row[name] for name in spec.gives}
+        asked = " and ".join(f"the {words(name)}" for name in shown) + f" of {ref}"
+        said = ", ".join(f"{words(name)} {value.given}" for name, value in shown.items())
+        return Part(
+            chosen,
+            self.chance.choice(ASKED[self.split]).format(asked),
+            Call(name=spec.name, arguments={family.key: row[family.key].given}),
+            thought(spec, key),
+            f"{ref[0].upper()}{ref[1:]}: {said}.",
+            tuple(str(value.given) for value in shown.values()),
+            tuple(str(row[name].given) for name in family.private),
+            key,
+            shown,
+        )
+
+    def search(self, chosen: Chosen, **fixed: Value) -> Part:
+        """Ask for the records that have what one of them has."""
+        family, spec = chosen
+        rows = self.table(family)
+        one = self.chance.choice(rows)
+        values = {name: one[name] for name in spec.takes}
+        keys = [str(row[family.key].given) for row in rows if all(row[k].given == v.given for k, v in values.items())]
+        clause = self.chance.choice(spec.says).format(**{name: value.said for name, value in values.items()})
+        arguments = {name: value.given for name, value in values.items()}
+        call = Call(name=spec.name, arguments=arguments)
+        return Part(
+            chosen, clause, call, thought(spec, values), f"I found {', '.join(keys)}.", tuple(keys), values=values
+        )
+
+    def sum(self, chosen: Chosen, **fixed: Value) -> Part:
+        """Ask for a calculation."""
+        family, spec = chosen
+        values = {name: draw(family.kind(spec, name), self.split, self.chance) for name in spec.takes}
+        (value,) = values.values()
+        result = str(calculate(str(value.given)))
+        clause = self.chance.choice(spec.says).format(**{name: one.said for name, one in values.items()})
+        call = Call(name=spec.name, arguments={name: one.given for name, one in values.items()})
+        return Part(chosen, clause, call, thought(spec, values), f"It is {result}.", (result,), values=values)
+
+    def action(self, chosen: Chosen, **fixed: Value) -> Part:
+        """Ask for something to be made, changed or taken away."""
+        family, spec = chosen
+        values = self.arguments(chosen) | fixed
+        clause = self.chance.choice(spec.says).format(**{name: value.said for name, value in values.items()})
+        if spec.does == "create":
+            self.made += 1
+            done = f"It is done, under the number {family.prefix}-{self.made}."
+        else:
+            done = "It is done."
+        call = Call(name=spec.name, arguments={name: value.given for name, value in values.items()})
+        return Part(chosen, clause, call, thought(spec, values), done, values=values)
+
+    def arguments(self, chosen: Chosen) -> Row:
+        """New values for a tool's parameters; the key of what is changed or taken away is a record's."""
+        family, spec = chosen
+        values = {name: draw(family.kind(spec, name), self.split, self.chance) for name in spec.takes}
+        if spec.does in ("change", "remove"):
+            row = self.chance.choice(self.table(family))
+            values[family.key] = row[family.key]
+        return values
+
+    def producers(self, kind: str) -> list[tuple[Chosen, str]]:
+        """The look-ups that show a value of a kind, each with the field."""
+        return [
+            ((family, spec), name)
+            for family, spec in self.tools(lambda _, spec: spec.does == "look_up")
+            for name in spec.gives
+            if family.fields[name] == kind
+        ]
+
+    def consumers(self, least: int) -> list[tuple[Chosen, list[str]]]:
+        """The actions with at least so many parameters that another tool can provide, each with them."""
+        found = []
+        for family, spec in self.tools(lambda _, spec: spec.does in ("create", "change")):
+            linked = [name for name in self.linked(family, spec) if self.producers(family.kind(spec, name))]
+            if len(linked) >= least:
+                found.append(((family, spec), linked))
+        return found
+
+    def linked(self, family: Family, spec: Spec) -> Iterator[str]:
+        """The parameters of a tool that can come from another; not the key of what is changed."""
+        for name in spec.takes:
+            if family.kind(spec, name) in LINKS and not (spec.does == "change" and name == family.key):
+                yield name
+
+
+def thought(spec: Spec, values: Row) -> str:
+    """Why a tool is called: what it is for, and how what was said becomes its arguments."""
+    purpose = spec.text[0].lower() + spec.text[1:]
+    converted = [
+        f"{value.said[0].upper()}{value.said[1:]} is {value.given}."
+        for value in values.values()
+        if value.said.strip('"').split(" ")[0] != str(value.given) and value.said.strip('"') != str(value.given)
+    ]
+    return " ".join([f"I should {purpose}", *converted])
