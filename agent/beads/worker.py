@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 
+from agent import phases
 from agent.beads.backend import Beads
 from agent.beads.bead import GATES, Bead
 from agent.beads.claims import Holder
@@ -130,7 +131,8 @@ def _new_run(session: Session, bead: Bead, way: Route) -> Run:
 
 
 def _offered(session: Session) -> dict[str, Tool]:
-    return {name: tool for name, tool in session.tools.items() if name not in OWN}
+    offered = phases.offered(session.tools, session.settings.work)
+    return {name: tool for name, tool in offered.items() if name not in OWN}
 
 
 async def _attempt(session: Session, beads: Beads, bead: Bead, run: Run, tally: Tally) -> None:
