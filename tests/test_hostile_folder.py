@@ -153,7 +153,7 @@ def test_no_python_file_of_the_folder_is_run_by_a_tool_or_its_child(clone: Clone
         calling("run_shell", command=f"cd .apprentice && {python} -m json.tool ../paper.txt; true"),
     ]
     model = script(clone.folder, [*calls, {"content": "done"}])
-    done = run("work", "--model", model, "--allow", "shell", cwd=clone.folder)
+    done = run("do it", "--model", model, "--allow", "shell", cwd=clone.folder)
     assert done.returncode == 0, done.stderr
     found, one, work, _ = [message.content for message in record().messages if message.role == "tool"]
     assert "work.py:2" in found
