@@ -55,6 +55,8 @@ class Connection:
         self.server, self.person, self.data_dir = server, person, data_dir
         self.changed = False
         """The server said that its tools are others now."""
+        self.listening = False
+        """A server of the newer protocol has agreed to say so."""
         self.client: Client | None = None
         self._given = server.definition
         self._closing = asyncio.Event()
@@ -203,6 +205,7 @@ class Connection:
             return
         with contextlib.suppress(Exception):  # a server that does not keep the stream is asked at the next run anyway
             async with client.listen(tools_list_changed=True) as changes:
+                self.listening = True
                 async for _ in changes:
                     self.changed = True
 

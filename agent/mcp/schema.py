@@ -32,15 +32,16 @@ def portable(schema: Json, tool: str) -> Json:
         A schema of its own; a property that cannot be expressed takes any value.
     """
     made: Json = {"type": "object", "properties": {}} | _rewritten(schema, tool)
+    made |= {name: _table(made[name]) for name in ("properties", "$defs") if name in made}
     if _usable(made):
         return made
-    properties = _table(made["properties"])
-    shared = {"$defs": _table(made["$defs"])} if "$defs" in made else {}
+    shared = {"$defs": made["$defs"]} if "$defs" in made else {}
     kept = {
         name: entry if _usable({"type": "object", "properties": {name: entry}} | shared) else _described(entry)
-        for name, entry in properties.items()
+        for name, entry in made["properties"].items()
     }
-    required = [name for name in kept if name in (made.get("required") or ())]
+    needed = made.get("required")
+    required = [name for name in kept if name in needed] if isinstance(needed, list) else []
     plain = {"type": "object", "properties": kept, "required": required}
     return next((one for one in (plain | shared, plain) if _usable(one)), {"type": "object", "properties": {}})
 
@@ -76,14 +77,10 @@ def _reference(target: str, tool: str) -> str:
 
 
 def _usable(schema: Json) -> bool:
-    """Whether it is a schema, and a grammar can say it."""
-    from jsonschema import Draft202012Validator
-    from jsonschema.exceptions import SchemaError
-
+    """Whether a grammar can say it."""
     try:
-        Draft202012Validator.check_schema(schema)
         json_grammar(schema)
-    except (SchemaError, ModelError, RecursionError):
+    except (ModelError, RecursionError, AttributeError, TypeError, ValueError):  # it may be no schema at all
         return False
     return True
 

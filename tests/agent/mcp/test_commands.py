@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from agent import config
+from agent.commands import task
 from tests import program
 from tests.agent.mcp.conftest import Place, described
 from tests.agent.mcp.test_connection import gone
@@ -135,6 +136,35 @@ def test_a_person_approves_at_the_terminal_what_they_were_shown(
     shown = apprentice("mcp", "tools", "test").stdout
     assert "CHANGED echo: Says it, and more." in shown
     assert "NEW new" in shown
+
+
+def test_a_change_is_shown_and_approved_again(
+    place: Place, apprentice: Callable[..., Done], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    added(place, apprentice)
+    apprentice("mcp", "tools", "test")
+    place.offer(described("echo", "Says more."), "fail")
+    asked: list[str] = []
+
+    async def yes(question: str) -> bool:
+        asked.append(question)
+        return True
+
+    monkeypatch.setattr(task, "at_terminal", lambda: True)
+    monkeypatch.setattr(task, "ask_on_terminal", yes)
+    assert apprentice("mcp", "approve", "test").stdout == "test is approved, with 2 tools\n"
+    assert "  CHANGED echo: Says more.\n  fail: does fail\n" in asked[1]
+    assert "CHANGED" not in apprentice("mcp", "tools", "test").stdout
+    listed = [json.loads(line) for line in apprentice("mcp", "tools", "test", "--json").stdout.splitlines()]
+    assert [line["name"] for line in listed] == ["test__echo", "test__fail"]
+
+
+def test_a_settings_file_that_does_not_parse_is_kept(apprentice: Callable[..., Done]) -> None:
+    settings_file().parent.mkdir(parents=True)
+    settings_file().write_text("[mcp\n")
+    done = apprentice("mcp", "add", "test", "x")
+    assert (done.returncode, "not valid TOML" in done.stderr) == (2, True)
+    assert settings_file().read_text() == "[mcp\n"
 
 
 def test_a_no_at_the_terminal_starts_nothing(place: Place, apprentice: Callable[..., Done], workspace: Path) -> None:

@@ -6,13 +6,17 @@ import asyncio
 import json
 import os
 import signal
+import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from agent.config import McpServer
 from agent.errors import ConfigError, ToolError
+from agent.mcp.config import Server
 from agent.mcp.connection import Connection
 from agent.mcp.elicitation import Person
 from tests.agent.mcp.conftest import Place
@@ -138,6 +142,29 @@ def test_a_server_that_is_killed_between_calls_is_started_again(place: Place) ->
             await servers.close()
 
     assert asyncio.run(work()) == "echo {}"
+
+
+def test_a_server_of_the_newest_protocol_tells_that_its_tools_changed(place: Place) -> None:
+    script = Path(__file__).resolve().parents[2] / "wire" / "mcp_sdk_server.py"
+    definition = McpServer(command=sys.executable, args=["-P", str(script)])
+
+    async def work() -> list[str]:
+        server = Server("test", definition, place.folder)
+        servers = place.servers(server)
+        try:
+            assert list(await servers.tools()) == ["test__grow"]
+            live = await servers.connection(server)
+            assert live.client is not None
+            assert live.client.protocol_version >= "2026"
+            await until(lambda: live.listening)
+            assert await servers.call(live, "grow", {}, "grow") == "grown"
+            await until(lambda: live.changed)
+            return list(await servers.tools())
+        finally:
+            await servers.close()
+
+    assert asyncio.run(work()) == ["test__grow"]
+    assert "left out: new" in place.told()
 
 
 @pytest.mark.parametrize(
