@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import tempfile
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +21,7 @@ from agent.settings import Settings
 from evals import record
 from evals.few_shot import FewShot
 from evals.subject import subject
+from evals.unheld import Unheld
 
 STEPS = 10
 """The most turns of one case; the longest solution takes 7."""
@@ -99,9 +100,7 @@ async def rows(
         kept = [finished.get(key) for key in keys]
         found = {place: suite.row.model_validate(row) for place, row in enumerate(kept) if row is not None}
         try:
-            if examples:
-                shots = await suite.shots(session, who.address)
-                session.models[who.address] = FewShot(session.model(who.address), shots)
+            await _open(suite, session, who.address, examples=examples)
             waiting = iter([place for place in range(len(cases)) if place not in found])
 
             async def worker() -> None:
@@ -118,18 +117,23 @@ async def rows(
     return [found[place] for place in range(len(cases))]
 
 
-async def _together(worker: Callable[[], Awaitable[None]], jobs: int) -> None:
+async def _open(suite: Suite[CaseT, RowT], session: Session, address: str, *, examples: bool) -> None:
+    """Open the model as it is asked here: for JSON whether or not a schema holds it, and perhaps after examples."""
+    model = session.model(address)
+    if session.settings.models.protocol == "json" and not model.capabilities.json_schema:
+        session.models[address] = Unheld(model)
+    if examples:
+        session.models[address] = FewShot(session.model(address), await suite.shots(session, address))
+
+
+async def _together(worker: Callable[[], Coroutine[Any, Any, None]], jobs: int) -> None:
     """So many workers at once; the first failure is the one that is told."""
     try:
         async with asyncio.TaskGroup() as group:
             for _ in range(jobs):
-                group.create_task(_as_coroutine(worker))
+                group.create_task(worker())
     except BaseExceptionGroup as failed:
         raise failed.exceptions[0] from None
-
-
-async def _as_coroutine(worker: Callable[[], Awaitable[None]]) -> None:
-    await worker()
 
 
 def _capped(settings: Settings) -> Settings:

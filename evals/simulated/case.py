@@ -183,4 +183,4 @@ def _same(one: Any, other: Any) -> bool:
         return " ".join(one.split()).casefold() == " ".join(other.split()).casefold()
     if isinstance(one, list) and isinstance(other, list):
         return len(one) == len(other) and all(map(_same, one, other))
-    return type(one) is type(other) and bool(one == other) if isinstance(one, bool) else bool(one == other)
+    return isinstance(one, bool) == isinstance(other, bool) and bool(one == other)

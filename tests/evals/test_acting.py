@@ -137,6 +137,17 @@ def test_the_command_measures_compares_and_reports(tmp_path: Path, capsys: pytes
     assert "task success" in capsys.readouterr().out
 
 
+def test_a_backend_that_no_schema_can_hold_is_asked_for_json_all_the_same(tmp_path: Path) -> None:
+    """What it writes by itself counts; a reply that is no JSON is a call that cannot be read."""
+    path = tmp_path / "m.jsonl"
+    replies = [*scripted(CASES[0]).replies, {"content": "Sure!"}, {"content": "Sure!"}]
+    lines = [{"capabilities": {"native_tools": False}}, *replies]
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    settings = Settings.model_validate({"models": {"protocol": "json"}})
+    rows = asyncio.run(measured.rows(ACTING, CASES[:2], f"scripted:{path}", settings))
+    assert [(row.success, row.valid, row.calls) for row in rows] == [(True, 1, 1), (False, 0, 2)]
+
+
 def test_a_protocol_that_a_model_cannot_speak_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     address = model_file(tmp_path / "m.jsonl", CASES)
     assert evals("run", "acting", "--rows", 1, "--model", address, "--protocol", "native", "--no-baselines") == 2

@@ -13,6 +13,8 @@ from evals.simulated.case import as_jsonl, read
 from evals.simulated.values import Split
 from tests.evals.simulated.playing import FERRY
 
+ROOT = Path(__file__).resolve().parents[3]
+
 
 @pytest.mark.parametrize("split", ["dev", "test"])
 def test_the_shipped_files_are_what_the_families_make(split: Split, tmp_path: Path) -> None:
@@ -26,6 +28,7 @@ def test_the_shipped_suite_is_as_hard_as_it_says() -> None:
     kinds = Counter(case.kind for case in cases)
     assert len(cases) >= 120
     assert kinds == suite.COUNTS
+    assert f"\n{len(cases)} cases" in (ROOT / "docs" / "acting.md").read_text(encoding="utf-8")
     assert sum(len(case.calls) > 1 for case in cases) >= 0.3 * len(cases), "several steps"
     assert sum(not case.calls for case in cases) >= 0.2 * len(cases), "no call"
     assert min(len(case.offered) for case in cases) >= 8
