@@ -14,11 +14,11 @@ from typing import Any
 
 import pytest
 
-from agent.config import McpServer
 from agent.errors import ConfigError, ToolError
 from agent.mcp.config import Server
 from agent.mcp.connection import Connection
 from agent.mcp.elicitation import Person
+from agent.settings import McpServer
 from tests.agent.mcp.conftest import Place
 
 
