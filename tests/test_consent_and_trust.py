@@ -321,4 +321,4 @@ def test_text_that_goes_into_a_grammar_is_escaped_in_abstracts(judge: Judge, lev
 def test_nothing_of_this_touched_the_persons_own_folders(workspace: Path) -> None:
     do(workspace, "hello")
     assert {path.name for path in data_folder().iterdir()} <= {"traces.db", "traces.db-wal", "traces.db-shm", "outputs"}
-    refused(run("hello", "--allow", "everything", cwd=workspace), 2, "There are: shell, net:HOST.")
+    refused(run("hello", "--allow", "everything", cwd=workspace), 2, "There are: shell, net:HOST, mcp:SERVER.")

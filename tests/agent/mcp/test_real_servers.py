@@ -41,7 +41,9 @@ def configure(**servers: list[str]) -> None:
 def observed(workspace: Path, allowed: str, *calls: tuple[str, dict[str, Any]], task: str = "do it") -> list[str]:
     """What a scripted model that makes these calls is answered, as it is on record."""
     model = script(workspace, [*(calling(name, **given) for name, given in calls), {"content": "done"}])
-    done = run(task, "--model", model, "--allow", f"mcp:{allowed}", "--quiet", cwd=workspace)
+    effect = f"mcp:{allowed}"  # a second call comes after content from outside, the answer to the first
+    flags = ("--allow", effect, "--allow-after-outside", effect, "--quiet")
+    done = run(task, "--model", model, *flags, cwd=workspace)
     assert (done.returncode, done.stdout) == (0, "done\n"), done.stderr
     return [message.content for message in record().messages if message.role == "tool"]
 
