@@ -42,6 +42,7 @@ async def resume(options: argparse.Namespace) -> int:
     if summary.state == "running":
         raise UsageError(f"run {run_id} is still going on", "Stop it first, with Ctrl-C where it runs.")
     _check_workspace(options, old)
+    options.phases = options.phases or found.in_phases
     outcomes: list[str] = []
     sink = terminal.choose(as_json=options.json, quiet=options.quiet, out=sys.stdout, err=sys.stderr)
 
@@ -53,7 +54,7 @@ async def resume(options: argparse.Namespace) -> int:
     session = await task.open_session(options, emit, ask=task.ask_on_terminal if task.at_terminal() else None)
     try:
         read_again([old, *parts], session)
-        answer = await go_on(session, old, replace(found, in_phases=found.in_phases or options.phases), options.model)
+        answer = await go_on(session, old, replace(found, in_phases=options.phases), options.model)
         session.emit(Event("answer", "", {"text": answer}))
     finally:
         await session.close()

@@ -133,7 +133,14 @@ def known_tools(root: Path, settings: Settings, trusted: bool) -> dict[str, Tool
     from tools import registry
 
     project = [root / config.PROJECT_FOLDER / "tools"] if trusted else []
-    without = () if are_used(root, settings) else ("beads",)
+    work = settings.work
+    used = {
+        "beads": are_used(root, settings),
+        "todo": work.todos or work.phases,
+        "notes": work.notes,
+        "delegate": work.delegate,
+    }
+    without = [family for family, wanted in used.items() if not wanted]  # each costs milliseconds of every start
     return registry.load([config.config_dir() / "tools", *project], settings.tools.disabled, without)
 
 

@@ -18,6 +18,7 @@ from agent.messages import Json, Route, Trajectory
 from agent.models.scripted import Scripted
 from agent.run import Run
 from tools.registry import Tool
+from tools.todo import todo_list
 
 Make = Callable[..., Any]
 ON: Json = {"models": {"default": "scripted"}, "work": {"delegate": True}}
@@ -309,8 +310,7 @@ def test_a_tools_crash_in_one_sub_agent_does_not_reach_the_others(bench: Make) -
         raise ZeroDivisionError("by nothing")
 
     made = bench([handing("a", "b", parallel=True), DONE], settings=with_work(delegate_model="child"))
-    crash = made.session.tools["todo_list"]
-    made.session.tools["crash"] = Tool("crash", "Fall.", crash.parameters, fall, "read", False, "test")
+    made.session.tools["crash"] = Tool("crash", "Fall.", todo_list.parameters, fall, "read", False, "test")
     child(made, calling("crash"), calling("crash"), {"content": "1"}, {"content": "2"})
     run, parts = work(made)
     assert [part.outcome for part in parts] == ["success", "success"]

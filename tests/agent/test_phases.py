@@ -19,6 +19,7 @@ from agent.settings import Work
 from skills import registry as skills_registry
 from tests.program import run, script
 from tools import registry as tools_registry
+from tools.todo import todo_list
 
 Make = Callable[..., Any]
 ON: Json = {"models": {"default": "scripted"}, "work": {"phases": True}}
@@ -304,7 +305,7 @@ def test_phases_are_switched_on_by_a_flag(workspace: Any) -> None:
 
 def serving_tools(made: Any, *names: str) -> None:
     """MCP tools as a server's would be: two of them, with one place in the offer."""
-    parameters = made.session.tools["todo_list"].parameters
+    parameters = todo_list.parameters
 
     async def answer(context: Any) -> str:
         return "served"
