@@ -265,7 +265,7 @@ def _change(data_dir: Path, key: str, hashed: str | None) -> bool:
             had = entries.pop(key, None) is not None
             if hashed is not None:
                 entries[key] = hashed
-            _write(path, json.dumps(entries, indent=1, sort_keys=True))
+            write_private(path, json.dumps(entries, indent=1, sort_keys=True))
     except OSError as error:
         raise OutputError(
             f"{path} could not be written: {error.strerror}", "Nothing changed in what is trusted."
@@ -284,7 +284,8 @@ def _locked(path: Path) -> Iterator[None]:
         os.close(handle)
 
 
-def _write(path: Path, text: str) -> None:
+def write_private(path: Path, text: str) -> None:
+    """Write a file that only the person can read, whole or not at all. Raises OSError."""
     temporary = path.with_name(f"{path.name}.{secrets.token_hex(4)}.tmp")
     try:
         handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)

@@ -25,6 +25,7 @@ from agent.session import Session
 from agent.settings import Settings
 from evals import record
 from evals.few_shot import FewShot
+from evals.measured import together
 from evals.metrics import Timed, score
 from evals.subject import Subject, subject
 from skills.annotate import attempt
@@ -182,12 +183,7 @@ class _Work:
                 await asyncio.to_thread(self.finished.add, key, row.model_dump())
                 self._done(number, row)
 
-        try:
-            async with asyncio.TaskGroup() as group:
-                for _ in range(jobs):
-                    group.create_task(worker())
-        except BaseExceptionGroup as failed:
-            raise failed.exceptions[0] from None
+        await together(worker, jobs)
 
     def _missing(self) -> list[tuple[int, str]]:
         """The cases that are not done, by number and key; the others become rows at once."""

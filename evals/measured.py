@@ -111,7 +111,7 @@ async def rows(
                     if tell:
                         tell(len(found), len(cases), row)
 
-            await _together(worker, jobs)
+            await together(worker, jobs)
         finally:
             await session.close()
     return [found[place] for place in range(len(cases))]
@@ -126,7 +126,7 @@ async def _open(suite: Suite[CaseT, RowT], session: Session, address: str, *, ex
         session.models[address] = FewShot(session.model(address), await suite.shots(session, address))
 
 
-async def _together(worker: Callable[[], Coroutine[Any, Any, None]], jobs: int) -> None:
+async def together(worker: Callable[[], Coroutine[Any, Any, None]], jobs: int) -> None:
     """So many workers at once; the first failure is the one that is told."""
     try:
         async with asyncio.TaskGroup() as group:

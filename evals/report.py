@@ -5,20 +5,18 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-import os
-import secrets
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from agent.errors import InputError, OutputError
+from agent.errors import InputError
 from agent.messages import Json
 from evals import acting, bfcl, compare, rehearsal
 from evals.annotate import Case, RowResult
 from evals.metrics import ROW_METRICS, move_metrics
+from training.convert.atomic import write_text
 
 PASSED = ("valid", "accepted", "grounded", "passed", "success", "correct")
 """The metrics that a row either passes or not."""
@@ -117,7 +115,7 @@ def write(report: Json, folder: Path, worst: Sequence[Json] = ()) -> None:
         "report.html": html(short, [row | {"model": short["names"][row["model"]]} for row in worst]),
     }
     for name, text in files.items():
-        _replace(folder / name, text)
+        write_text(folder / name, text, "Give --out another folder.")
 
 
 def read(path: Path) -> Json:
@@ -225,17 +223,3 @@ def _rows(kind: str, rows: Sequence[Json]) -> Answered:
     if kind == "acting":
         return [acting.Row.model_validate(row | {"run": ""}) for row in rows]
     return [bfcl.Row.model_validate(row | {"run": ""}) for row in rows]
-
-
-def _replace(path: Path, text: str) -> None:
-    """Write a file beside its place, then let it take the place."""
-    new = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        new.write_text(text, encoding="utf-8")
-        os.replace(new, path)
-    except OSError as error:
-        raise OutputError(f"{path} cannot be written: {error.strerror}", "Give --out another folder.") from None
-    finally:
-        with suppress(OSError):
-            new.unlink(missing_ok=True)

@@ -271,19 +271,18 @@ async def work_freely(
         known |= {name: tool for name, tool in found.items() if name not in session.settings.tools.disabled}
     work = session.settings.work
     allowed = skills.allowed_tools(job.skills, known)
-    offered = selection.choose(phases.offered(allowed, work), task, session.settings.mcp.shown)
+    in_phases = resumed.in_phases if resumed else work.phases
+    offered = {} if in_phases else selection.choose(phases.offered(allowed, work), task, session.settings.mcp.shown)
     names = [skill.name for skill in job.skills]
     about_skills = skills.instructions(job.skills, session.skills)
 
-    in_phases = resumed.in_phases if resumed else work.phases
-
     async def attempt(route: Route) -> tuple[Trajectory, str, bool]:
-        schemas = [tool.schema for tool in offered.values()]
         todos, labels = (copy.deepcopy(resumed.todos), {"resumes": resumed.id}) if resumed else (None, {})
         instructions = "\n\n".join(filter(None, [about_skills, await notes.shown(session, route.model)]))
         if in_phases:
             tools = allowed | phases.own(known)
             return await phases.work(replace(job, route=route), task, tools, instructions, earlier, todos, labels)
+        schemas = [tool.schema for tool in offered.values()]
         async with Run(session, job.typed, route, skills=names, tools=schemas, todos=todos, labels=labels) as run:
             loop = Loop(run, route.model, offered, instructions)
             return run.trajectory, await loop.answer(task, earlier), loop.gave_up

@@ -8,14 +8,12 @@ approved at a terminal (`apprentice mcp approve`), by nothing else.
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
-import os
-import secrets
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
+from agent import trust
 from agent.errors import OutputError
 from agent.mcp.config import Server
 from agent.messages import Json
@@ -86,22 +84,13 @@ def revoke(data_dir: Path, server: Server) -> None:
 
 def write_private(path: Path, text: str) -> None:
     """Write a file that only the person can read, whole or not at all. Raises OutputError."""
-    temporary = path.with_name(f"{path.name}.{secrets.token_hex(4)}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(handle)
-        os.replace(temporary, path)
+        trust.write_private(path, text)
     except OSError as error:
         raise OutputError(
             f"{path} could not be written: {error.strerror}", "Nothing changed in what is approved."
         ) from None
-    finally:
-        with contextlib.suppress(OSError):
-            temporary.unlink()
 
 
 def _place(data_dir: Path, server: Server) -> Path:

@@ -43,12 +43,12 @@ def add_actions(actions: argparse._SubParsersAction[argparse.ArgumentParser]) ->
 async def run(options: argparse.Namespace) -> int:
     """Curate, and say what was kept, why not, and how that agrees with gold."""
     from training.commands.progress import progress
+    from training.convert.atomic import write_text
     from training.curation.agreement import agreement, read_gold
     from training.curation.curate import curate, kept_row, label
     from training.curation.judge import Judge
     from training.rows import as_jsonl
     from training.synthesis.asking import open_model
-    from training.synthesis.journal import write_text
 
     settings, _ = config.load(Path("/dev/null"), trusted=False)
     gold = read_gold(options.gold) if options.gold else {}

@@ -115,9 +115,9 @@ async def act(options: argparse.Namespace) -> int:
     Exit code 1 if there is none.
     """
     from training.commands.progress import progress
+    from training.convert.atomic import write_text
     from training.rows import as_jsonl
     from training.synthesis.acting import acting
-    from training.synthesis.journal import write_text
 
     if options.skill or options.evolve:
         raise UsageError("acting takes no --skill and no --evolve", "Give --count, --seed, --out, perhaps --teacher.")
@@ -169,9 +169,9 @@ def _excluded(files: list[Path]) -> Iterator[tuple[str, str]]:
 
 async def edit_pairs(options: argparse.Namespace) -> int:
     """Write a repository's small edits as rows, and say what was left out."""
+    from training.convert.atomic import write_text
     from training.rows import as_jsonl
     from training.synthesis.edit_pairs import edits
-    from training.synthesis.journal import write_text
 
     found = edits(options.repository, options.max)
     if not found.rows:
@@ -185,8 +185,8 @@ async def edit_pairs(options: argparse.Namespace) -> int:
 
 async def recombine(options: argparse.Namespace) -> int:
     """Write variants of gold rows, and say how many pass the validators."""
+    from training.convert.atomic import write_text
     from training.rows import as_jsonl
-    from training.synthesis.journal import write_text
     from training.synthesis.recombine import recombined
 
     found = recombined(options.gold, options.each, options.seed)

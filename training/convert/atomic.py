@@ -1,4 +1,4 @@
-"""A large file, or a folder, is written whole or not at all: beside its place first, then moved there."""
+"""A file or a folder is written whole or not at all: beside its place first, then moved there."""
 
 from __future__ import annotations
 
@@ -11,6 +11,20 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from agent.errors import OutputError
+
+
+def write_text(path: Path, text: str, hint: str = "") -> None:
+    """Write a text file, and make its folder. Raises OutputError, with this hint for the person."""
+    partial = _beside(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial.write_text(text, encoding="utf-8")
+        os.replace(partial, path)
+    except OSError as error:
+        raise OutputError(f"{path} cannot be written: {error.strerror}", hint) from None
+    finally:
+        with contextlib.suppress(OSError):
+            partial.unlink(missing_ok=True)
 
 
 @contextlib.contextmanager

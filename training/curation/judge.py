@@ -14,10 +14,10 @@ from pydantic import Field, ValidationError
 
 from agent.messages import Message
 from agent.models.base import Model
+from training.convert.atomic import write_text
 from training.curation.personas import Persona
 from training.curation.subject import Subject
 from training.synthesis.asking import Form, ask
-from training.synthesis.journal import write_text
 
 ASKED = (
     "{rubric}\n\nThe annotation answers these questions about the abstract, or says {absent} where it says nothing:\n"

@@ -59,19 +59,6 @@ class Journal:
         self.entries.append(entry)
 
 
-def write_text(path: Path, text: str) -> None:
-    """Write a file whole or not at all: beside its place first, then into it. Raises OutputError."""
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial.write_text(text, encoding="utf-8")
-        os.replace(partial, path)
-    except OSError as error:
-        raise OutputError(f"{path} cannot be written: {error.strerror}") from None
-    finally:
-        partial.unlink(missing_ok=True)
-
-
 def _entries(path: Path) -> Iterator[dict[str, Any]]:
     if not path.exists():
         return

@@ -17,9 +17,10 @@ from typing import Any
 
 from agent.errors import InputError, UsageError
 from skills.annotate.validate import token_f1
+from training.convert.atomic import write_text
 from training.dataset.dedupe import Index
 from training.rows import Row, as_jsonl
-from training.synthesis.journal import Journal, write_text
+from training.synthesis.journal import Journal
 
 ASKED = ("abstract", "task", "prompt", "question")
 """The keys by which an evaluation case says what it asks."""

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from agent.errors import InputError, OutputError
-from training.synthesis.journal import Journal, write_text
+from training.convert.atomic import write_text
+from training.synthesis.journal import Journal
 
 
 def test_entries_come_back_in_order(tmp_path: Path) -> None:
