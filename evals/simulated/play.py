@@ -18,6 +18,7 @@ from agent.loop import Loop
 from agent.messages import Json, Message, Route, ToolCall, Trajectory
 from agent.models.base import Capabilities
 from agent.models.scripted import Scripted
+from agent.personal import Placeholders
 from agent.run import Run
 from agent.session import Session
 from evals.simulated.case import Case
@@ -26,8 +27,8 @@ from tools.workspace import Workspace
 
 OF_ONE_CASE = (ContextOverflow, ModelCut)
 """What a model can fail with that says something of the case and nothing of the next one."""
-EXPERT = "expert"
-"""The address of the scripted model that plays solutions."""
+EXPERT = "scripted:expert"
+"""The address of the model that plays solutions: a local one, which is shown what any local one is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +58,9 @@ async def play(case: Case, session: Session, address: str) -> Played:
         place = _written(case, Path(folder))
         consent = Consent(yes=True, local_only=session.consent.local_only)
         context = replace(session.tool_context, workspace=place, consent=consent)
-        own = replace(session, workspace=place, consent=consent, tool_context=context, tools=tools)
+        typed = Placeholders()
+        typed.said(case.task)
+        own = replace(session, workspace=place, consent=consent, tool_context=context, tools=tools, placeholders=typed)
         route = Route(address, "flag", "it is evaluated")
         schemas = [tool.schema for tool in tools.values()]
         error = ""

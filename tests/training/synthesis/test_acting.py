@@ -53,6 +53,12 @@ def test_rows_are_verified_and_of_the_generic_tool_calling_form(made: Made) -> N
         assert all(message["thought"] for message in row.messages if message["role"] == "assistant")
 
 
+def test_addresses_stand_in_the_task_as_the_person_typed_them(made: Made) -> None:
+    told = [message["content"] for row in made.rows for message in row.messages]
+    assert any("@" in text for text in told)
+    assert not [text for text in told if "[EMAIL-" in text or "[PHONE-" in text]
+
+
 def test_every_kind_of_case_has_its_share(made: Made) -> None:
     assert set(SHARES) == set(MAKERS)
     assert sum(made.kinds.values()) == 60
