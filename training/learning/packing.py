@@ -210,7 +210,7 @@ def attend(
     if window and furthest > window:
         raise ValueError(f"an example of {furthest} tokens is longer than the model's sliding window")
     if keys is not None:
-        key, value = key[:, :, keys], value[:, :, keys]
+        key, value = key.index_select(2, keys), value.index_select(2, keys)
     if query.device.type == "cuda" and query.dtype in HALF:
         flat = [part[0].transpose(0, 1) for part in (query, key, value)]
         out = torch.ops.aten._flash_attention_forward(

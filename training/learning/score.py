@@ -36,7 +36,7 @@ def summed_loss(model: PeftModel, packed: packing.Packed, smoothing: float = 0.0
     causal: Any = model.get_base_model()
     hidden = causal.base_model(**packed.inputs()).last_hidden_state[0]
     head = causal.get_output_embeddings().weight
-    return cross_entropy(hidden[packed.places], head, packed.targets, smoothing, packed.weights)
+    return cross_entropy(hidden.index_select(0, packed.places), head, packed.targets, smoothing, packed.weights)
 
 
 @contextmanager
