@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from training.learning.encode import Encoder, Example, annotation_pieces
-from training.learning.score import ABSENT, move_f1, resting
+from training.learning.score import ABSENT, merged, move_f1, resting
 from training.recipe import Policy
 from training.rows import Row
 
@@ -81,7 +81,7 @@ class Rollouts:
     def __call__(self, batch: Sequence[Example]) -> list[Example]:
         """Sample, judge, weigh: examples of annotations become examples whose weighted losses sum up to a step's."""
         prompts = [example.tokens[: example.trained.index(True)] for example in batch]
-        with resting(self.model):
+        with resting(self.model), merged(self.model):
             replies = self.sampler(prompts, self.policy.temperature)
         count, found, rewards = self.policy.samples, [], []
         for number, (example, prompt) in enumerate(zip(batch, prompts, strict=True)):

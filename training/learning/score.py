@@ -62,6 +62,33 @@ def resting(model: PeftModel) -> Iterator[None]:
         model.train()
 
 
+@contextmanager
+def merged(model: PeftModel) -> Iterator[None]:
+    """Let the base's weights hold the adapter for a while, so that a word costs no more than the base's would.
+
+    What was there before is put back bit by bit. 4-bit weights cannot hold it: then nothing changes.
+    """
+    from peft.tuners.lora.layer import LoraLayer
+
+    layers: list[Any] = [layer for layer in model.modules() if isinstance(layer, LoraLayer)]
+    weights = [layer.get_base_layer().weight for layer in layers]
+    if not all(weight.is_floating_point() for weight in weights):
+        yield
+        return
+    kept = [weight.detach().clone() for weight in weights]
+    with torch.no_grad():
+        for layer, weight in zip(layers, weights, strict=True):
+            for name in layer.lora_A:
+                weight += layer.get_delta_weight(name).to(weight.dtype)
+    try:
+        with model.disable_adapter():
+            yield
+    finally:
+        with torch.no_grad():
+            for weight, before in zip(weights, kept, strict=True):
+                weight.copy_(before)
+
+
 def held_out_loss(model: PeftModel, examples: Sequence[Example], recipe: Recipe, device: torch.device) -> torch.Tensor:
     """The summed loss and the number of targets, as a tensor of two, so that processes can add theirs."""
     found = torch.zeros(2, device=device)
@@ -128,7 +155,7 @@ def generate(model: PeftModel, data: Data, prompts: Sequence[list[int]], recipe:
     )
     order = sorted(range(len(prompts)), key=lambda number: len(prompts[number]))
     replies = [""] * len(prompts)
-    with resting(model):
+    with resting(model), merged(model):
         for start in range(0, len(order), GENERATED_AT_ONCE):
             some = order[start : start + GENERATED_AT_ONCE]
             for number, reply in zip(some, sampler([prompts[number] for number in some], 0.0), strict=True):
