@@ -17,7 +17,8 @@ from agent.errors import InputError
 
 NAME = "sampled"
 BUCKET = 64
-"""What has been said is attended to in lengths of so many tokens; each length has a graph of its own."""
+"""Prompts and what has been said are attended to in lengths of so many tokens: a matrix whose rows begin at odd places
+is slow to multiply. Each length of what has been said has a graph of its own."""
 PREFILL = 64
 """Prompts that are read at once."""
 LOOK = 32
@@ -55,6 +56,7 @@ class Sampler:
         window: int | None = getattr(config, "sliding_window", None)
         if window and longest + most > window:
             raise InputError(f"texts of {longest + most} tokens are longer than the model's sliding window of {window}")
+        longest, room = (-(-length // BUCKET) * BUCKET for length in (longest, most))
         heads: int = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
         width: int = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
         self.model, self.end, self.samples, self.most = model, end, samples, most
@@ -62,7 +64,7 @@ class Sampler:
         options: dict[str, Any] = {"device": self.device, "dtype": model.dtype}
         self.prompt_keys = torch.zeros(layers, prompts, heads, longest, width, **options)
         self.prompt_values = torch.zeros_like(self.prompt_keys)
-        self.said = _Said(torch.zeros(layers, prompts * samples, heads, most, width, **options))
+        self.said = _Said(torch.zeros(layers, prompts * samples, heads, room, width, **options))
         self.lengths = torch.ones(prompts, dtype=torch.long, device=self.device)
         self.tokens = torch.zeros(prompts * samples, dtype=torch.long, device=self.device)
         self.temperature = torch.ones((), device=self.device)
@@ -122,7 +124,7 @@ class Sampler:
         written[:, 0] = self.tokens
         self.said.place.zero_()
         for step in range(1, self.most):
-            self._step(min(self.most, -(-step // BUCKET) * BUCKET))
+            self._step(-(-step // BUCKET) * BUCKET)
             written[:, step] = self.tokens
             if step % LOOK == 0 and bool((self.tokens == self.end).all()):
                 break
@@ -244,7 +246,7 @@ def attend(
 
     grouped = (query * scaling).reshape(replies, heads, group, width)
     scores = torch.cat([apart(shared(grouped) @ prompt_key.mT), grouped @ key.mT], -1)
-    weights = (scores.float() + attention_mask).softmax(-1).to(query.dtype)
+    weights = (scores + attention_mask).softmax(-1).to(query.dtype)  # the mask is f32, and so is the sum
     of_prompt = apart(shared(weights[..., :longest]) @ prompt_value)
     out = of_prompt + weights[..., longest:] @ value
     return out.reshape(replies, 1, heads * group, width), None
