@@ -389,8 +389,9 @@ def test_generated_replies_are_those_of_each_prompt_alone(base: Path, dataset: P
     made = model.build(usual, find(usual.base), torch.device("cpu"))
     prompts = [prompt for _, prompt in found.asked]
     assert len({len(prompt) for prompt in prompts}) > 1, "so that some are padded"
-    together = score.generate(made, found, prompts, usual)
-    alone = [score.generate(made, found, [prompt], usual)[0] for prompt in prompts]
+    end = found.own[0].tokens[-1]
+    together = score.generate(made, found.encoder, prompts, usual, end)
+    alone = [score.generate(made, found.encoder, [prompt], usual, end)[0] for prompt in prompts]
     assert together == alone
     assert made.training
 

@@ -16,7 +16,7 @@ import torch
 from skills.annotate.validate import parse, token_f1
 from training.learning import packing
 from training.learning.data import Data
-from training.learning.encode import Example
+from training.learning.encode import Encoder, Example
 from training.learning.functions import cross_entropy
 from training.recipe import Recipe
 from training.rows import Row
@@ -115,7 +115,7 @@ def generated_scores(
     Returns:
         Token F1, valid replies, rows; moves for which `Not stated.` is said by both, by the reply, by the annotation.
     """
-    replies = generate(model, data, [prompt for _, prompt in mine], recipe)
+    replies = generate(model, data.encoder, [prompt for _, prompt in mine], recipe, data.own[0].tokens[-1])
     found = [
         annotation_scores(reply, json.loads(row.completion)) for (row, _), reply in zip(mine, replies, strict=True)
     ]
@@ -138,8 +138,16 @@ def told(sums: torch.Tensor) -> dict[str, float]:
     return {"f1": f1 / rows, "valid": valid / rows, "agreement": 2 * both / (said + gold) if said + gold else 1.0}
 
 
-def generate(model: PeftModel, data: Data, prompts: Sequence[list[int]], recipe: Recipe) -> list[str]:
-    """Greedy replies to some prompts, those of like length together."""
+def generate(model: PeftModel, encoder: Encoder, prompts: Sequence[list[int]], recipe: Recipe, end: int) -> list[str]:
+    """Greedy replies to some prompts, those of like length together.
+
+    Args:
+        model: a base with an adapter.
+        encoder: of the same base.
+        prompts: their tokens.
+        recipe: precision and eval_tokens.
+        end: the token that closes a turn, whatever the tokenizer calls its end.
+    """
     if not prompts:
         return []
     from training.learning.sampling import Sampler
@@ -150,7 +158,7 @@ def generate(model: PeftModel, data: Data, prompts: Sequence[list[int]], recipe:
         samples=1,
         longest=max(map(len, prompts)),
         most=recipe.eval_tokens,
-        end=data.own[0].tokens[-1],  # what closes a turn, whatever the tokenizer calls its end
+        end=end,
         graphs=recipe.precision != "nf4",
     )
     order = sorted(range(len(prompts)), key=lambda number: len(prompts[number]))
@@ -159,7 +167,7 @@ def generate(model: PeftModel, data: Data, prompts: Sequence[list[int]], recipe:
         for start in range(0, len(order), GENERATED_AT_ONCE):
             some = order[start : start + GENERATED_AT_ONCE]
             for number, reply in zip(some, sampler([prompts[number] for number in some], 0.0), strict=True):
-                replies[number] = str(data.encoder.tokenizer.decode(reply.tokens, skip_special_tokens=True))
+                replies[number] = str(encoder.tokenizer.decode(reply.tokens, skip_special_tokens=True))
     return replies
 
 
