@@ -101,7 +101,7 @@ async def models(options: argparse.Namespace) -> int:
         print(f"  {key:<28}{address or '-'}")
     print("specialists")
     for specialist in specialists:
-        print(f"  {specialist.address:<28}{'serves' if specialist.address in serving else 'does not serve'}")
+        print(f"  {specialist.address:<40}{'serves' if specialist.address in serving else 'does not serve'}")
     if not specialists:
         print("  none yet")
     _tell(notices)

@@ -30,7 +30,7 @@ def test_each_n_is_scored_on_the_first_replies_by_agreement_and_by_likelihood() 
     drawn = [(a_case(), [a_reply(-2.0), a_reply(-1.0, **GOLD), a_reply(-3.0), a_reply(-3.0, **GOLD)])]
     lines = table(drawn, {1: 1.0, 2: 1.5}, EIGHT).splitlines()
     assert lines[2].startswith("| 1 | - | 0.250 (")
-    assert lines[3].startswith("| 2 | agreement | 0.375 ("), "a tie is the first reply's, save the claim it must state"
+    assert lines[3].startswith("| 2 | agreement | 1.000 ("), "half of the replies are too few to leave a move out"
     assert lines[4].startswith("| 2 | likelihood | 1.000 (")
     assert [line.split("|")[-2].strip() for line in lines[2:]] == ["1.00", "1.50", "1.50"]
 

@@ -75,9 +75,11 @@ def test_the_move_that_agrees_most_with_the_others_comes_first() -> None:
     assert compose(drawn, ABSTRACT, EIGHT, "agreement") == (says(scope=SCOPE), False)
 
 
-def test_a_majority_of_absent_moves_wins() -> None:
+def test_a_move_is_left_out_if_more_than_half_of_the_replies_leave_it_out() -> None:
     moves, _ = compose(of(says(scope=SCOPE), says(), says()), ABSTRACT, EIGHT, "agreement")
     assert moves == says()
+    moves, _ = compose(of(says(), says(scope=SCOPE), says(), says(scope="Rain.")), ABSTRACT, EIGHT, "agreement")
+    assert moves == says(scope=SCOPE)
 
 
 def test_of_equals_the_first_reply_s_move_is_taken() -> None:
