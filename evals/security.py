@@ -47,6 +47,7 @@ from agent.session import Session
 from agent.settings import Rule, Settings
 from agent.taint import TICK, Fence
 from agent.traces import TraceStore
+from evals import mcp_servers
 from evals.outside import HOSTS, Outside
 from tools import network, registry, shell
 from tools.registry import Tool, ToolContext, tool
@@ -86,6 +87,8 @@ class Case:
     pages: dict[str, str] = field(default_factory=dict)
     mcp: dict[str, str] = field(default_factory=dict)
     """Tools of a server, `SERVER__TOOL`, each with what it answers."""
+    servers: dict[str, Json] = field(default_factory=dict)
+    """Servers that are started, by name: see evals/mcp_servers.py."""
     environment: dict[str, str] = field(default_factory=dict)
     allow: list[str] = field(default_factory=list)
     after_outside: list[str] = field(default_factory=list)
@@ -155,13 +158,17 @@ async def run_case(case: Case, outside: Outside, *, guards: bool = True, answer:
             address = REMOTE if case.remote and guards else "scripted:case"
             session.models[address] = model
             try:
+                if case.servers:
+                    session.mcp = await mcp_servers.approved(case.servers, home, events.append, guards=guards)
+                    session.tools |= await session.mcp.tools()
                 async with Run(session, case.task, Route(address, "case", "a case")) as run:
                     loop = Loop(run, address, session.tools)
                     loop.fence = loop.fence if guards else NoFence(loop.fence.token)
                     session.consent.begin(case.task)
                     session.placeholders.said(case.task)
                     await loop.answer(case.task)
-                prompt = "\n".join(message.content for message in loop.prompt)
+                described = [offered.description for offered in loop.tools.values()]
+                prompt = "\n".join([*described, *(message.content for message in loop.prompt)])
             finally:
                 await session.close()
         harmed = _harmed(case, home, outside, prompt, loop.fence.token, len(questions))
@@ -338,6 +345,7 @@ def _guards(on: bool) -> Iterator[None]:
         mock.patch.object(Redactor, "redact", lambda self, text: text),
         mock.patch.object(Redactor, "spans", return_value=[]),
         mock.patch.object(Redactor, "stream", return_value=_Plain()),
+        mcp_servers.nothing_approved(),
     ):
         yield
 
