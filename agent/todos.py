@@ -99,4 +99,9 @@ def with_todos(prompt: list[Message], shown: str) -> list[Message]:
     if not shown:
         return prompt
     last = prompt[-1]
-    return [*prompt[:-1], replace(last, content=f"{last.content}\n\n{shown}")]
+    return [*prompt[:-1], replace(last, content=ended_with(last.content, shown))]
+
+
+def ended_with(content: str, shown: str) -> str:
+    """The text of a prompt's last message with the list behind it; as it is where there is no list."""
+    return f"{content}\n\n{shown}" if shown else content

@@ -42,7 +42,8 @@ class Row(BaseModel):
         document: the key of the document that it was made from; rows of one document are never split.
         skill: which skill it teaches, e.g. `annotate`.
         messages: OpenAI-style, as `agent.messages` names the fields; the last one is the assistant's. An assistant's
-            message with `weight` 0 is context: an earlier turn that this row does not vouch for.
+            message with `weight` 0 is context: an earlier turn that this row does not vouch for. One with `todos` was
+            said to a prompt that ended with that text, which stood there for this turn alone.
         tools: JSON schemas of the tools that the model could call.
         source: where it comes from; decides which of two rows about one document is kept.
         provenance: enough to find it again: the file and line, or the run.

@@ -149,6 +149,7 @@ def _write_parquet(path: Path, rows: Sequence[Row]) -> None:
             *((name, text) for name in ("tool_call_id", "name")),
             ("is_error", pyarrow.bool_()),
             ("weight", pyarrow.int8()),
+            ("todos", text),
         ]
     )
     plain = [(name, text) for name in ("id", "document", "skill", "source")]

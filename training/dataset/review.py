@@ -103,7 +103,13 @@ def framework_of(row: Row) -> Framework | None:
 
 
 def editable(row: Row) -> str:
-    """The row's completion as a person edits it: an annotation as indented JSON, anything else as it is."""
+    """The row's completion as a person edits it: an annotation as indented JSON, anything else as it is.
+
+    Raises:
+        InputError: the row ends in a call.
+    """
+    if row.messages[-1].get("tool_calls"):
+        raise InputError("this row ends in a call, which is no text to edit", "Say yes or no to it.")
     if framework_of(row) is None:
         return row.completion
     return json.dumps(json.loads(row.completion), ensure_ascii=False, indent=2) + "\n"

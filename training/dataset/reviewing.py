@@ -77,8 +77,8 @@ async def _decide(console: Console, shown: Shown) -> review.Decision | None:
 def _fixed(console: Console, shown: Shown) -> review.Decision | None:
     from agent import editor
 
-    before = review.editable(shown.row)
     try:
+        before = review.editable(shown.row)
         with _usual_keys():
             after = editor.edit(before, ".json" if before.startswith("{") else ".md")
         if after.strip() == before.strip():
@@ -115,16 +115,14 @@ def _show(console: Console, shown: Shown) -> None:
 def _lines(shown: Shown) -> Iterator[tuple[str, str]]:
     """What stands in the table: the messages, and an annotation move by move."""
     moves = review.framework_of(shown.row)
-    for message in shown.row.messages[:-1]:
+    for message in shown.row.messages if moves is None else shown.row.messages[:-1]:
         if moves is not None and message["role"] == "system":
             continue
         if message.get("thought"):
             yield "thought", message["thought"]
         calls = [f"→ {call['name']} {json.dumps(call['arguments'])}" for call in message.get("tool_calls", ())]
         yield message["role"], "\n".join(filter(None, [str(message.get("content", "")), *calls]))
-    if moves is None:
-        yield "assistant", shown.row.completion
-    else:
+    if moves is not None:
         yield from json.loads(shown.row.completion).items()
 
 

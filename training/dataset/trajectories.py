@@ -1,32 +1,31 @@
 """Runs on record as candidates: what was verified becomes an example, what is known to be wrong a negative.
 
-A run is verified by a person's correction or label (`/good`), by a case's own check (the label `check`), or, for an
-annotation, by a stronger model that took over and said the same. Validators verify nothing: they only reject.
+Who verifies a run is in training/dataset/verdicts.py. Here are annotations; a run of the loop becomes an example in
+training/dataset/conversations.py.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from agent.errors import InputError
-from agent.messages import Json, Message, Trajectory
+from agent.messages import Trajectory
 from skills.annotate import record
 from skills.annotate.framework import Framework
 from skills.annotate.record import Attempt
 from skills.annotate.validate import token_f1
-from training.dataset.candidates import LABELLED, RANK, Candidate, Ledger, candidate
+from training.dataset import conversations, verdicts
+from training.dataset.candidates import RANK, Candidate, Ledger
 from training.dataset.sources import annotated, answered
-from training.rows import Source, document_key
+from training.dataset.verdicts import Verdict
 
 if TYPE_CHECKING:
     from agent.traces import TraceStore
 
 AGREE = 0.8
 """Two models' annotations count as the same from this mean token F1 of their moves; a second annotator reaches 0.77."""
-NO_SKILL = "agent"
-"""The skill of rows from runs that used none."""
 
 
 @dataclass(slots=True)
@@ -35,15 +34,6 @@ class Found:
 
     examples: list[Candidate] = field(default_factory=list)
     negatives: list[Candidate] = field(default_factory=list)
-
-
-@dataclass(frozen=True, slots=True)
-class Verdict:
-    """What is known about a run's answer. `source` is None where it is known to be wrong; `why` says who knows."""
-
-    source: Source | None
-    why: str
-    rank: int = 0
 
 
 def on_record(store: TraceStore) -> Iterator[Trajectory]:
@@ -56,55 +46,31 @@ def collect(runs: Iterable[Trajectory], skill: str, ledger: Ledger) -> Found:
     """The candidates of runs.
 
     Args:
-        runs: whole runs.
+        runs: whole runs; a job before its phases.
         skill: the skill to teach; `agent` is runs without one, and an empty text all of them.
         ledger: told what is left out, and why.
     """
     found = Found()
+    jobs: dict[str, Trajectory] = {}
     for run in runs:
         framework = record.framework_of(run)
+        spoke = any(message.role == "assistant" for message in run.messages)
+        if not spoke:
+            jobs[run.id] = run
         if skill and skill != _skill(run, framework):
             continue
         if not run.ended:
-            ledger.drop("the run has not ended", _where(run))
+            ledger.drop("the run has not ended", verdicts.where(run))
         elif framework is not None:
             _annotation(run, framework, found, ledger)
-        elif run.correction or any(message.role == "assistant" for message in run.messages):
-            _conversation(run, found, ledger)
+        elif spoke or (run.correction and not verdicts.is_job(run)):
+            job = jobs.get(run.parent_id) if verdicts.is_phase(run) else None
+            conversations.add(run, job, found, ledger)
     return found
 
 
 def _skill(run: Trajectory, framework: Framework | None) -> str:
-    if framework is not None:
-        return "annotate"
-    return run.skills[0] if run.skills else NO_SKILL
-
-
-def _verdict(run: Trajectory) -> Verdict:
-    """What people and checks say about a run."""
-    label, check = run.labels.get("verdict"), run.labels.get("check")
-    if run.correction:
-        return Verdict("correction", "a person's correction", RANK["correction"])
-    if label == "bad":
-        return Verdict(None, "a person labelled it bad")
-    if label == "good":
-        return Verdict("gold", "a person labelled it good", LABELLED)
-    if check is not None:
-        passed = check is True or check in ("pass", "passed")
-        return Verdict("check", "its check passed", RANK["check"]) if passed else Verdict(None, "its check failed")
-    if run.outcome == "success":
-        curated = run.labels.get("curator") == "kept"
-        source: Source = "curated" if curated else "unfiltered"
-        return Verdict(source, "the curator kept it" if curated else "nobody judged it", RANK[source])
-    return Verdict(None, run.reason or run.outcome)
-
-
-def _provenance(run: Trajectory, why: str, **more: Any) -> Json:
-    return {"run": run.id, "model": run.model, "verified_by": why, **more}
-
-
-def _where(run: Trajectory) -> str:
-    return f"run {run.id}"
+    return conversations.skill_of(run) if framework is None else "annotate"
 
 
 # Annotations
@@ -113,13 +79,13 @@ def _where(run: Trajectory) -> str:
 def _annotation(run: Trajectory, framework: Framework, found: Found, ledger: Ledger) -> None:
     """The example of a paper's run, and its wrong attempts."""
     tried = record.attempts(run, framework)
-    given, verdict = record.best(tried), _verdict(run)
+    given, verdict = record.best(tried), verdicts.of(run)
     if verdict.source == "unfiltered" and (agreed := _agreement(run, tried, framework)):
         given, verdict = agreed, Verdict("agreement", "a stronger model said the same", RANK["agreement"])
     try:
         moves = _moves(run, given, verdict, framework)
     except InputError as error:
-        ledger.drop(error.message, _where(run))
+        ledger.drop(error.message, verdicts.where(run))
         moves = None
     abstract = run.messages[1].content
     if moves is not None and verdict.source is not None:
@@ -128,13 +94,13 @@ def _annotation(run: Trajectory, framework: Framework, found: Found, ledger: Led
             moves,
             framework,
             source=verdict.source,
-            provenance=_provenance(run, verdict.why, framework=framework.name),
-            where=_where(run),
+            provenance=verdicts.provenance(run, verdict.why, framework=framework.name),
+            where=verdicts.where(run),
             rank=verdict.rank,
         )
         found.examples.append(made)
     elif verdict.source is None and verdict.why != "cancelled" and tried:
-        ledger.drop(f"known to be wrong: {_kind(run, verdict)}", _where(run))
+        ledger.drop(f"known to be wrong: {_kind(run, verdict)}", verdicts.where(run))
     right = record.completion(moves, framework) if moves is not None else ""
     found.negatives += _wrong(run, tried, given, verdict, right, framework)
 
@@ -201,95 +167,6 @@ def _wrong(
             attempt.message.content,
             framework,
             source="unfiltered",
-            provenance=_provenance(run, "", framework=framework.name, rejected=why, chosen=chosen),
-            where=_where(run),
+            provenance=verdicts.provenance(run, "", framework=framework.name, rejected=why, chosen=chosen),
+            where=verdicts.where(run),
         )
-
-
-# Other runs: conversations with tools
-
-
-def _conversation(run: Trajectory, found: Found, ledger: Ledger) -> None:
-    """The example, or the negative, of a run of the loop."""
-    verdict = _verdict(run)
-    last, detail = run.messages[-1], run.details[-1]
-    corrected = verdict.source == "correction"
-    if not corrected and (detail.finish_reason == "error" or run.outcome == "unknown"):
-        ledger.drop("it broke off, which says nothing about the model", _where(run))
-        return
-    if corrected:
-        found.examples.append(_made(run, verdict, [*_before_answer(run), Message("assistant", run.correction)]))
-    elif verdict.source is None:
-        ledger.drop(f"known to be wrong: {verdict.why}", _where(run))
-    elif last.role == "assistant" and last.content.strip() and not last.tool_calls:
-        found.examples.append(_made(run, verdict, run.messages))
-    else:
-        ledger.drop(f"{verdict.why}, but it has no answer", _where(run))
-    wrong = verdict.source is None or (corrected and last.content != run.correction)
-    if wrong and detail.finish_reason != "error" and (spoken := _up_to_reply(run)):
-        known = {"rejected": verdict.why, "chosen": run.correction}
-        found.negatives.append(_made(run, Verdict("unfiltered", "", RANK["unfiltered"]), spoken, **known))
-
-
-def _before_answer(run: Trajectory) -> Sequence[Message]:
-    """What the model knew when it gave its answer: all up to the last thing that was told to it."""
-    told = [place for place, message in enumerate(run.messages) if message.role != "assistant"]
-    return run.messages[: max(told, default=-1) + 1]
-
-
-def _up_to_reply(run: Trajectory) -> Sequence[Message]:
-    """All up to the last thing that the model said in this run; empty if it said nothing."""
-    said = [place for place, message in enumerate(run.messages) if message.role == "assistant"]
-    return run.messages[: said[-1] + 1] if said and said[-1] >= _given(run) else []
-
-
-def _made(run: Trajectory, verdict: Verdict, messages: Sequence[Message], **more: Any) -> Candidate:
-    """A conversation in the generic tool-calling form, with its tools' schemas and the model's thoughts."""
-    assert verdict.source is not None
-    asked = [message.content for message in run.messages if message.role == "user"]
-    text = asked[-1] if asked else run.task
-    readable, unreadable = _readable(messages)
-    marks: Json = {"recovered": True} if any(message.is_error for message in readable) and not more else {}
-    marks |= {"unreadable_turns": unreadable} if unreadable else {}
-    given = _given(run)
-    spoken = [_spoken(message, earlier=place < given) for place, message in enumerate(readable)]
-    return candidate(
-        document=document_key(text),
-        text=text,
-        skill=_skill(run, None),
-        messages=spoken,
-        source=verdict.source,
-        provenance=_provenance(run, verdict.why, **marks, **more),
-        where=_where(run),
-        tools=run.tools,
-        rank=verdict.rank,
-    )
-
-
-def _given(run: Trajectory) -> int:
-    """How many messages the run began with: a REPL's earlier turns are context, and nobody verified them here."""
-    pairs = zip(run.messages, run.details, strict=True)
-    own = [message.role == "assistant" and bool(detail.model) for message, detail in pairs]
-    return own.index(True) if any(own) else len(own)
-
-
-def _readable(messages: Sequence[Message]) -> tuple[list[Message], int]:
-    """The messages less the turns whose calls could not be read, with their observations; and how many these were.
-
-    Such a call has no rendering that a model should learn.
-    """
-    broken = [m for m in messages if any(call.malformed for call in m.tool_calls)]
-    ids = {call.id for message in broken for call in message.tool_calls}
-    kept = [m for m in messages if m not in broken and not (m.role == "tool" and m.tool_call_id in ids)]
-    return kept, len(broken)
-
-
-def _spoken(message: Message, *, earlier: bool) -> Json:
-    """A message as a row holds it. An assistant's turn of an earlier run has the weight 0: it is not trained on."""
-    entry = asdict(message)
-    entry["tool_calls"] = [
-        {"id": call.id, "name": call.name, "arguments": call.arguments} for call in message.tool_calls
-    ]
-    if message.role == "assistant" and earlier:
-        entry["weight"] = 0
-    return entry

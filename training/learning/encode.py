@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from agent import protocols
 from agent.errors import InputError
 from agent.messages import Json, Message, ToolCall
+from agent.todos import ended_with
 from training.recipe import Recipe
 from training.rows import Row
 
@@ -34,7 +35,8 @@ class Example:
     `weights` says how much each target counts, one number a target; empty is 1 each.
 
     A row becomes one example, or several where the template shows an earlier turn otherwise than it was said (Qwen3's
-    leaves out its thoughts): each then ends with the turns that its prompt shows as they were.
+    leaves out its thoughts), or where a prompt ended with a todo list, which the next one no longer holds: each then
+    ends with the turns that its prompt shows as they were.
     """
 
     row: str
@@ -97,7 +99,7 @@ class Encoder:
                 continue
             if place == 0:
                 raise InputError(f"the row {row.id} begins with the assistant", "Somebody has to ask first.")
-            prompt = self.prompt(shown[:place], row.tools)
+            prompt = self.prompt(_asked(shown[:place], row.messages[place].get("todos", "")), row.tools)
             reply = self.reply(row, shown[: place + 1])
             if not found or prompt[: len(found[-1].tokens)] != found[-1].tokens:
                 found.append(Example(row.id))
@@ -251,6 +253,11 @@ def _native(given: Json) -> Json:
     if given["role"] == "tool":
         shown["name"] = given.get("name") or ""
     return shown
+
+
+def _asked(shown: list[Json], todos: str) -> list[Json]:
+    """The prompt of one turn, as the loop shows it: with the todo list of that moment at its end."""
+    return [*shown[:-1], {**shown[-1], "content": ended_with(shown[-1]["content"], todos)}]
 
 
 def _without_system(messages: list[Json]) -> list[Json]:

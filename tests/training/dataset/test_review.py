@@ -205,6 +205,15 @@ def test_a_conversation_is_shown_with_its_calls_and_edited_as_text(workspace: Pa
         assert shown in printed
 
 
+def test_a_row_that_ends_in_a_call_shows_it_and_has_no_text_to_edit(workspace: Path, reviewed: Review) -> None:
+    runs = [tool_run(answer="", labels={"verdict": "good"})]
+    asyncio.run(build(Inputs("agent", rules=ALL_TRAIN), runs, workspace / "set", NO_MODEL))
+    printed = reviewed(workspace / "set", "ey")
+    assert '→ count {"path": "."}' in printed
+    assert "this row ends in a call, which is no text to edit. Say yes or no to it." in printed
+    assert [decision["decision"] for decision in decided(workspace / "set")] == ["yes"]
+
+
 def test_the_validators_doubts_are_shown(workspace: Path, reviewed: Review) -> None:
     gold = gold_file(workspace / "gold.jsonl", [0], scope="It does 99 things on quite different models of the world.")
     asyncio.run(build(Inputs(gold=[gold], rules=ALL_TRAIN), [], workspace / "set", NO_MODEL))

@@ -219,7 +219,7 @@ def test_a_correction_gives_an_answer_to_a_run_without_one() -> None:
 
 
 def test_a_good_label_without_an_answer_is_left_out() -> None:
-    found, dropped = collected(tool_run(answer="", labels={"verdict": "good"}))
+    found, dropped = collected(tool_run(answer="", outcome="failure", labels={"verdict": "good"}))
     assert (found.examples, list(dropped)) == ([], ["a person labelled it good, but it has no answer"])
 
 
