@@ -40,6 +40,7 @@ class Consent:
         allowed: from --allow and the user's settings: `shell`, `net:HOST`, `mcp:SERVER`.
         ask: None where there is no terminal.
         asker: who asks, if it is not the run that the person started; it stands in the question.
+        how: what a person does with a flag to allow an effect, as hints say it; empty where no flag can.
         local_only: no network effect is possible, whoever allows it.
         after_outside: effects that stay allowed once content from outside was read.
         rules: the person's policy.
@@ -51,6 +52,7 @@ class Consent:
     ask: Ask | None = None
     local_only: bool = False
     asker: str = ""
+    how: str = "give"
     answers: dict[str, bool] = field(default_factory=dict)
     """What the person said about each host or server; other effects are asked about every time."""
     after_outside: frozenset[str] = frozenset()
@@ -154,7 +156,7 @@ class Consent:
         standing = effect in self.after_outside or (verdict.action == "allow" and _holds_after_outside(verdict))
         key = f"{effect} {self._tool}" if exposed and effect.startswith("mcp:") else effect
         if self.answers.get(effect) is False or self._since_outside.get(key) is False:
-            raise ConsentDenied(f"not allowed: {detail}", _Doubt(effect, exposed=exposed).hint)
+            raise ConsentDenied(f"not allowed: {detail}", _Doubt(effect, exposed=exposed).hint(self.how))
         if verdict.action == "ask" and verdict not in self._confirmed:
             return _Doubt(effect, verdict.reason, needs_person=True)
         if carried and (carried.secret or not (standing and effect.startswith("mcp:"))):
@@ -179,7 +181,8 @@ class Consent:
         if not yes:
             self.taint.memory.doubted.update(doubt.effect for doubt in doubts if doubt.leaks)
             because = f" ({'; '.join(reasons)})" if reasons else ""
-            raise ConsentDenied(f"not allowed: {detail}{because}", " ".join(dict.fromkeys(d.hint for d in doubts)))
+            hints = dict.fromkeys(doubt.hint(self.how) for doubt in doubts)
+            raise ConsentDenied(f"not allowed: {detail}{because}", " ".join(hints))
 
     async def _asked(self, effects: list[str], detail: str, reasons: list[str]) -> bool:
         """The person's answer; no where there is nobody, or who said no often enough."""
@@ -213,14 +216,13 @@ class _Doubt:
         """Whether the answer holds for the session: for hosts and servers, not for what differs each time."""
         return self.effect.startswith(("net:", "mcp:")) and self.effect != "net:shell" and not self.needs_person
 
-    @property
-    def hint(self) -> str:
-        """What to do next."""
-        if self.needs_person:
+    def hint(self, how: str) -> str:
+        """What to do next, where a flag is given in this way."""
+        if self.needs_person or not how:
             return "Only a person at a terminal can allow this."
         if self.effect == "write":
-            return "To allow it, give --yes."
-        return f"To allow it, give {'--allow-after-outside' if self.exposed else '--allow'} {self.effect}."
+            return f"To allow it, {how} --yes."
+        return f"To allow it, {how} {'--allow-after-outside' if self.exposed else '--allow'} {self.effect}."
 
 
 def _holds_after_outside(verdict: Verdict) -> bool:

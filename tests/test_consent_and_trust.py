@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 
 from agent.config import config_dir
 from agent.messages import Message
+from tests.agent.beads.places import line, write
 from tests.program import ABSTRACTS, Terminal, annotation, calling, data_folder, record, refused, run, script
 from tests.skills.annotate.test_grammar import Judge
 from tests.tools.page_server import PageServer, page
@@ -171,6 +172,32 @@ def test_shell_needs_allow_shell(workspace: Path) -> None:
         assert not (workspace / "ran.txt").exists()
     [seen] = do(workspace, "run it", call, flags=("--allow", "shell"))
     assert (seen.is_error, (workspace / "ran.txt").read_text()) == (False, "ran\n")
+
+
+@pytest.mark.parametrize(
+    ("command", "hint"),
+    [
+        ("run it", "To allow it, give --allow shell."),
+        ("chat", "To allow it, leave, and begin `apprentice chat` with --allow shell."),
+        ("work", "To allow it, start `apprentice work` with --allow shell."),
+    ],
+)
+def test_a_refusal_names_the_command_that_takes_the_flag(workspace: Path, command: str, hint: str) -> None:
+    write(workspace, line("bd-1"))
+    model = script(workspace, [calling("run_shell", command="touch ran"), {"content": "I may not."}])
+    run(command, "--model", model, cwd=workspace, stdin=b"run it\n")
+    [refusal] = observations()
+    assert refusal.content.startswith("not allowed: run 'touch ran'")
+    assert refusal.content.endswith(hint)
+
+
+def test_a_download_that_nobody_can_be_asked_about_names_no_flag(workspace: Path) -> None:
+    refused(run("doctor", "--download", cwd=workspace), 3, "Only a person at a terminal can allow this.")
+
+
+@pytest.mark.parametrize("flag", ["--allow", "--allow-after-outside"])
+def test_an_effect_that_does_not_exist_is_told_with_the_flag_that_named_it(workspace: Path, flag: str) -> None:
+    refused(run("do it", flag, "sudo", cwd=workspace), 2, f"{flag} sudo is not an effect", "shell, net:HOST")
 
 
 def test_the_network_needs_allow_net_and_that_host(workspace: Path, arxiv: PageServer, monkeypatch: Any) -> None:

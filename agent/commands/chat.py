@@ -163,7 +163,7 @@ async def chat(options: argparse.Namespace) -> int:
         sink(event)
 
     ask = task.ask_on_terminal if task.at_terminal() else None
-    session = await task.open_session(options, emit, ask=ask)
+    session = await task.open_session(options, emit, ask=ask, how="leave, and begin `apprentice chat` with")
     conversation = Conversation(session, options.model, by_person=bool(sys.stdin and sys.stdin.isatty()))
     holder.append(conversation)
     try:

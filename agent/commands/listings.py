@@ -151,7 +151,8 @@ async def doctor(options: argparse.Namespace) -> int:
         from agent.consent import Consent
         from agent.models import embedded
 
-        consent = Consent(ask=ask_on_terminal if at_terminal() else None, local_only=settings.privacy == "local-only")
+        ask = ask_on_terminal if at_terminal() else None
+        consent = Consent(ask=ask, local_only=settings.privacy == "local-only", how="")
         print(f"the embedded model is at {await embedded.download(settings, consent, _progress)}")
     findings = await examination.examine(settings, root)
     print(examination.as_json(findings) if options.json else clean(examination.as_text(findings)))

@@ -33,7 +33,7 @@ async def serve(options: argparse.Namespace) -> int:
     """Serve until the client leaves or the process is told to end."""
     from agent.commands.task import open_session
 
-    session = await open_session(options, _to_stderr, ask=None)
+    session = await open_session(options, _to_stderr, ask=None, how="start `apprentice mcp serve` with")
     try:
         import logging
 

@@ -74,7 +74,9 @@ def _opened(options: argparse.Namespace) -> tuple[Consent, Settings, dict[str, T
         yes=options.yes,
         allowed=frozenset([*settings.consent.allow, *task.effects(options.allow)]),
         local_only=settings.privacy == "local-only",
-        after_outside=frozenset([*settings.consent.allow_after_outside, *task.effects(options.allow_after_outside)]),
+        after_outside=frozenset(
+            [*settings.consent.allow_after_outside, *task.effects(options.allow_after_outside, "--allow-after-outside")]
+        ),
         rules=Rules(settings.policy.rules, root),
     )
     if options.after_outside:

@@ -64,7 +64,12 @@ def improve_if_due(session: Session) -> None:
 
 
 async def open_session(
-    options: argparse.Namespace, emit: Callable[[Event], None], *, ask: Ask | None, task: str = ""
+    options: argparse.Namespace,
+    emit: Callable[[Event], None],
+    *,
+    ask: Ask | None,
+    task: str = "",
+    how: str = "give",
 ) -> Session:
     """Everything a run needs, from the settings, the flags and the folders.
 
@@ -73,6 +78,7 @@ async def open_session(
         emit: where events go.
         ask: how a person is asked; None where there is nobody.
         task: the person's own words: paths that stand in them are readable.
+        how: what a person does with a flag that allows something, where giving it to the same command again is not it.
 
     Raises:
         ApprenticeError: a bad setting, a missing workspace, an unusable trace store.
@@ -97,7 +103,10 @@ async def open_session(
         allowed=frozenset([*settings.consent.allow, *effects(options.allow)]),
         ask=ask,
         local_only=settings.privacy == "local-only",
-        after_outside=frozenset([*settings.consent.allow_after_outside, *effects(options.allow_after_outside)]),
+        how=how,
+        after_outside=frozenset(
+            [*settings.consent.allow_after_outside, *effects(options.allow_after_outside, "--allow-after-outside")]
+        ),
         rules=Rules(settings.policy.rules, root),
         redactor=redactor,
     )
@@ -183,11 +192,11 @@ def settings_for(root: Path, options: argparse.Namespace) -> tuple[Settings, boo
     return settings, trusted, notices
 
 
-def effects(given: Sequence[str]) -> list[str]:
-    """The effects given as --allow. Raises UsageError for one that does not exist."""
+def effects(given: Sequence[str], flag: str = "--allow") -> list[str]:
+    """The effects given with a flag. Raises UsageError for one that does not exist."""
     for effect in given:
         if not re.fullmatch(EFFECT, effect):
-            raise UsageError(f"--allow {effect} is not an effect", "There are: shell, net:HOST, mcp:SERVER.")
+            raise UsageError(f"{flag} {effect} is not an effect", "There are: shell, net:HOST, mcp:SERVER.")
     return list(given)
 
 

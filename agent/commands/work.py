@@ -32,7 +32,8 @@ async def run(options: argparse.Namespace) -> int:
     from agent.commands.task import ask_on_terminal, at_terminal, open_session
 
     sink = terminal.choose(as_json=options.json, quiet=options.quiet, out=sys.stdout, err=sys.stderr)
-    session = await open_session(options, sink, ask=ask_on_terminal if at_terminal() else None)
+    ask = ask_on_terminal if at_terminal() else None
+    session = await open_session(options, sink, ask=ask, how="start `apprentice work` with")
     try:
         if not are_used(session.workspace.root, session.settings):
             raise InputError(

@@ -45,6 +45,20 @@ def test_without_a_terminal_and_a_flag_the_answer_is_no_and_names_the_flag(effec
     assert caught.value.exit_code == 3
 
 
+@pytest.mark.parametrize(
+    ("how", "effect", "hint"),
+    [
+        ("begin anew with", "shell", "To allow it, begin anew with --allow shell."),
+        ("begin anew with", "write", "To allow it, begin anew with --yes."),
+        ("", "shell", "Only a person at a terminal can allow this."),
+    ],
+)
+def test_the_hint_says_what_a_person_can_do_where_they_are(how: str, effect: str, hint: str) -> None:
+    with pytest.raises(ConsentDenied) as caught:
+        require(Consent(how=how).on_behalf_of("Sub-agent 1"), effect)
+    assert caught.value.hint == hint
+
+
 def test_yes_covers_writing_and_nothing_else() -> None:
     consent = Consent(yes=True)
     require(consent, "write")

@@ -99,6 +99,15 @@ def test_a_client_lists_and_calls_over_standard_input_and_output(workspace: Path
     assert record().labels["source"].startswith("mcp:")
 
 
+def test_a_refusal_says_how_the_server_would_have_to_be_started(workspace: Path) -> None:
+    model = script(workspace, [calling("fetch_url", url="http://127.0.0.1/"), {"content": "I may not."}])
+    started = over_stdio(workspace, model)
+    started.args += ["--allow", "net:example.org"]  # without any host the tool is not offered at all
+    talk(started, lambda client: client.call_tool("summarize", {"text": "A long text."}))
+    hint = "To allow it, start `apprentice mcp serve` with --allow-after-outside net:127.0.0.1."
+    assert record().messages[3].content.endswith(hint)
+
+
 def test_the_older_handshake_works_too(workspace: Path) -> None:
     async def go() -> tuple[str, int]:
         async with Client(over_stdio(workspace, script(workspace, [])), mode="legacy") as client:
