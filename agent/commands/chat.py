@@ -8,7 +8,7 @@ import contextlib
 import os
 import signal
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from agent.redact import Redactor
 
 HELP = """\
-/NAME ...     a skill, e.g. /annotate paper.txt (Tab completes)
+/NAME ...     a skill, e.g. /annotate paper.txt (Tab completes it, and names of tools)
 /good, /bad   label the last run
 /edit         correct the last answer in your editor; the correction goes on record
 /trace        show the last run as it is on record
@@ -178,7 +178,10 @@ async def chat(options: argparse.Namespace) -> int:
 
 async def _interactive(conversation: Conversation) -> None:
     session = conversation.session
-    prompt = _prompt(["/" + name for name in session.skills] + list(OWN) + ["/quit"], session.tool_context.redactor)
+    tools = session.tools | (session.mcp.approved() if session.mcp else {})
+    named = {name: tool.origin for name, tool in tools.items() if name not in session.settings.tools.disabled}
+    commands = ["/" + name for name in session.skills] + list(OWN) + ["/quit"]
+    prompt = _prompt(commands, named, session.tool_context.redactor)
     print(f"Apprentice {_served_by(conversation)}. /help says what you can type; Ctrl-D leaves.")
     while True:
         try:
@@ -220,10 +223,16 @@ async def _interruptible(conversation: Conversation, line: str) -> bool:
         loop.remove_signal_handler(signal.SIGINT)
 
 
-def _prompt(words: Iterable[str], redactor: Redactor) -> PromptSession[str]:
-    """An input line with history, completion of /names, and Alt-Enter for a further line."""
+def _prompt(commands: Iterable[str], tools: Mapping[str, str], redactor: Redactor) -> PromptSession[str]:
+    """An input line with history, completion, and Alt-Enter for a further line.
+
+    Args:
+        commands: what a line may begin with.
+        tools: names that may stand anywhere in it, each with where the tool comes from.
+        redactor: for the history.
+    """
     from prompt_toolkit import PromptSession
-    from prompt_toolkit.completion import WordCompleter
+    from prompt_toolkit.completion import WordCompleter, merge_completers
     from prompt_toolkit.key_binding import KeyBindings, KeyPressEvent
 
     keys = KeyBindings()
@@ -238,7 +247,12 @@ def _prompt(words: Iterable[str], redactor: Redactor) -> PromptSession[str]:
 
     return PromptSession(
         history=_history(redactor),
-        completer=WordCompleter(list(words), sentence=True),
+        completer=merge_completers(
+            [
+                WordCompleter(list(commands), sentence=True),
+                WordCompleter(list(tools), WORD=True, meta_dict=dict(tools)),
+            ]
+        ),
         key_bindings=keys,
         multiline=True,
         complete_while_typing=False,

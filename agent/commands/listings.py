@@ -6,10 +6,14 @@ import argparse
 import json
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from agent import registry
 from agent.errors import ConfigError
 from agent.settings import Settings
+
+if TYPE_CHECKING:
+    from tools.registry import Tool
 
 
 def add_skills(parser: argparse.ArgumentParser) -> None:
@@ -67,18 +71,44 @@ async def skills(options: argparse.Namespace) -> int:
 
 
 async def tools(options: argparse.Namespace) -> int:
+    """List the tools: ours, the person's, and those of MCP servers as they were approved; none is started."""
     from agent.commands.task import known_tools, settings_for, workspace_root
 
     root = workspace_root(options.workspace)
     settings, trusted, notices = settings_for(root, options)
-    for tool in known_tools(root, settings, trusted).values():
+    served, unknown = _of_servers(root, settings)
+    for tool in (known_tools(root, settings, trusted) | served).values():
         if options.json:
             print(json.dumps(tool.schema, ensure_ascii=False))
         else:
-            print(f"{tool.name} [{tool.effect}{', concurrent' if tool.concurrent else ''}]")
+            effect = tool.origin if tool.effect == "mcp" else tool.effect  # which server it belongs to
+            print(f"{tool.name} [{effect}{', concurrent' if tool.concurrent else ''}]")
             print(_indented(tool.description))
-    _tell(notices)
+    _tell([*notices, *unknown])
     return 0
+
+
+def _of_servers(root: Path, settings: Settings) -> tuple[dict[str, Tool], list[str]]:
+    """The approved tools of MCP servers, and a sentence for each server of which nothing is known."""
+    from agent.commands.task import mcp_servers
+
+    servers, notices = mcp_servers(root, settings)
+    if not servers:
+        return {}, notices
+    from agent.config import data_dir
+    from agent.mcp.elicitation import Person
+    from agent.mcp.tools import Servers
+
+    local_only = settings.privacy == "local-only"
+    found = Servers(servers, data_dir(settings), Person(), lambda event: None, local_only=local_only).approved()
+    listed = {tool.origin for tool in found.values()}
+    for server in servers.values():
+        if f"mcp:{server.name}" not in listed:
+            notices.append(
+                f"of the MCP server {server.name} no tool is known: "
+                f"`apprentice mcp {'approve' if server.project else 'tools'} {server.name}` lists them"
+            )
+    return {name: tool for name, tool in found.items() if name not in settings.tools.disabled}, notices
 
 
 async def models(options: argparse.Namespace) -> int:

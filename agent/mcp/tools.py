@@ -89,6 +89,21 @@ class Servers:
         except ApprenticeError as error:
             self._tell(error.in_one_line)
             return []
+        return self._as_approved(server, known)
+
+    def approved(self) -> dict[str, Tool]:
+        """What is known to be offered, by name, without starting a server: the tools as they were approved."""
+        found: dict[str, Tool] = {}
+        for server in self.servers.values():
+            try:
+                self.check(server)
+            except ConsentDenied:
+                continue
+            if known := approval.read(self.data_dir, server):
+                found |= {tool.name: tool for tool in self._as_approved(server, known)}
+        return found
+
+    def _as_approved(self, server: Server, known: Approval) -> list[Tool]:
         names = tool_names(server.name, known.tools)
         differing = self._differing.get(server.name, ())
         tools = [self._tool(server, one, names[key]) for key, one in known.tools.items() if key not in differing]

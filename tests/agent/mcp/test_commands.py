@@ -211,6 +211,56 @@ def test_a_run_that_calls_no_tool_starts_no_server(
     assert not place.started
 
 
+def test_approved_tools_are_listed_with_their_server_and_none_is_started(
+    place: Place, apprentice: Callable[..., Done], workspace: Path
+) -> None:
+    added(place, apprentice)
+    before = apprentice("tools").stdout
+    assert "test__echo" not in before
+    assert "! of the MCP server test no tool is known: `apprentice mcp tools test` lists them" in before
+    apprentice("mcp", "tools", "test")
+    (place.folder / "log").unlink()
+    listed = apprentice("tools").stdout
+    assert "test__echo [mcp:test]\n    does echo\n" in listed
+    assert "read_file [read, concurrent]" in listed
+    assert "no tool is known" not in listed
+    schemas = [json.loads(line) for line in apprentice("tools", "--json").stdout.splitlines()]
+    assert "test__echo" in [schema["function"]["name"] for schema in schemas]
+    apprentice("config", "set", "tools.disabled", "test__echo")
+    assert "test__echo" not in apprentice("tools").stdout
+    assert not place.started
+
+
+def test_tools_of_a_project_are_listed_once_they_are_approved(
+    place: Place, apprentice: Callable[..., Done], workspace: Path
+) -> None:
+    brought(place, workspace)
+    listed = apprentice("tools").stdout
+    assert "test__" not in listed
+    assert "! of the MCP server test no tool is known: `apprentice mcp approve test` lists them" in listed
+    assert not place.started
+
+
+def test_tab_completes_the_name_of_an_approved_tool_anywhere_in_a_line(
+    place: Place, apprentice: Callable[..., Done], workspace: Path
+) -> None:
+    added(place, apprentice)
+    apprentice("mcp", "tools", "test")
+    (place.folder / "log").unlink()
+    with Terminal("chat", "--model", script(workspace, [{"content": "fine"}]), cwd=workspace) as terminal:
+        terminal.expect("Ctrl-D leaves.")
+        terminal.expect(">")
+        terminal.type("use test__ann\t")
+        terminal.expect("test__announce")
+        terminal.type("\r")
+        terminal.expect("■ success")
+        terminal.expect("\n>")
+        terminal.type("\x04")
+        assert terminal.wait() == 0
+    assert record().task == "use test__announce"
+    assert not place.started
+
+
 def test_ctrl_c_in_a_call_ends_the_server_and_keeps_the_record(
     place: Place, apprentice: Callable[..., Done], workspace: Path
 ) -> None:
