@@ -39,6 +39,8 @@ FREE = 500_000_000
 """Bytes that the data folder's disk should have free: months of records, or one specialist's training run."""
 REACH = 1.5
 """Seconds that a server has to answer."""
+BD_SECONDS = 5.0
+"""For bd to say its version."""
 ONE_TOKEN = "import sys; from agent.doctor import generate_one_token; generate_one_token(sys.argv[1])"
 
 
@@ -72,6 +74,7 @@ async def examine(settings: Settings, workspace: Path) -> list[Finding]:
         asyncio.to_thread(specialists, settings),
         asyncio.to_thread(trace_store, settings),
         asyncio.to_thread(project, settings, workspace),
+        beads(settings, workspace),
     )
     return [finding for found in await asyncio.gather(*checks) for finding in found]
 
@@ -351,6 +354,31 @@ def project(settings: Settings, workspace: Path) -> list[Finding]:
     return [read, Finding("folder", True, f"{workspace}: {state}", "" if trusted else "apprentice config trust")]
 
 
+async def beads(settings: Settings, workspace: Path) -> list[Finding]:
+    """Where the folder has beads: whether bd is there to reach them, and which version. It runs outside the folder,
+    with no variable that may be a secret: a clone's `.beads` has no say in this, and without bd nothing is missing."""
+    from agent.beads.bead import FOLDER
+
+    if not (workspace / FOLDER).is_dir():
+        return []
+    direct = f"the beads in {workspace / FOLDER} are read and written directly"
+    if not settings.beads.bd:
+        return [Finding("bd", True, f"not used (beads.bd is false): {direct}")]
+    program = shutil.which("bd")
+    if program is None:
+        return [Finding("bd", True, f"not installed: {direct}")]
+    environment = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
+    try:
+        code, output = await _run([program, "version"], BD_SECONDS, cwd="/", env=environment)
+    except OSError as error:
+        code, output = 1, str(error)
+    version = output.strip().partition("\n")[0]
+    if code == 0 and version:
+        return [Finding("bd", True, f"{version} ({program})")]
+    why = f"gives no version within {BD_SECONDS:g} s" if code is None else f"gives no version: {version or 'nothing'}"
+    return [Finding("bd", False, f"{program} {why}", "apprentice config set beads.bd false")]
+
+
 def _refused(settings: Settings, address: str) -> str:
     """Why a server is not contacted; empty if it may be."""
     off_limits = settings.privacy == "local-only" and not registry.is_local(address, settings)
@@ -386,10 +414,14 @@ async def _get(url: str) -> tuple[int, dict[str, Any]]:
     return answer.status_code, body if isinstance(body, dict) else {}
 
 
-async def _run(command: list[str], wait: float) -> tuple[int | None, str]:
+async def _run(command: list[str], wait: float, **more: Any) -> tuple[int | None, str]:
     """A child process's exit code (None: it ran out of time and was ended) and its output, both streams as one."""
     child = await asyncio.create_subprocess_exec(
-        *command, stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT
+        *command,
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+        **more,
     )
     try:
         output, _ = await asyncio.wait_for(child.communicate(), wait)

@@ -20,6 +20,7 @@ import pytest
 from agent import config, doctor
 from agent.doctor import Finding
 from agent.settings import Settings
+from tests.in_process import typed
 
 
 class Backend(BaseHTTPRequestHandler):
@@ -432,6 +433,87 @@ def test_a_folder_is_trusted_as_it_is_now(workspace: Path) -> None:
     (workspace / ".apprentice" / "config.toml").write_text('[models]\ndefault = "openai:x"\n')
     asyncio.run(trust.grant(workspace, config.data_dir(Settings()), yes))
     assert "trusted, as it is now" in look_at(workspace)["folder"].found
+
+
+# Beads
+
+
+def looked_for_bd(workspace: Path, **settings: Any) -> list[Finding]:
+    return asyncio.run(doctor.beads(Settings.model_validate({"beads": settings}), workspace))
+
+
+def a_bd(folder: Path, code: str, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A program bd on the path, which does this."""
+    program = folder / "bin" / "bd"
+    program.parent.mkdir()
+    program.write_text(f"#!/bin/sh\n{code}\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{program.parent}:{os.environ['PATH']}")
+    return program
+
+
+def test_a_folder_without_beads_hears_nothing_of_bd(workspace: Path) -> None:
+    assert looked_for_bd(workspace) == []
+
+
+def test_without_bd_beads_are_used_all_the_same(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (workspace / ".beads").mkdir()
+    monkeypatch.setenv("PATH", str(workspace))
+    [finding] = looked_for_bd(workspace)
+    assert (finding.ok, finding.fix) == (True, "")
+    assert finding.found.startswith("not installed: the beads in ")
+
+
+def test_bd_says_its_version_outside_of_the_folder_and_learns_no_secret(
+    workspace: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (workspace / ".beads").mkdir()
+    monkeypatch.chdir(workspace)
+    monkeypatch.setenv("MY_API_KEY", "sk-secret")
+    program = a_bd(tmp_path, 'echo "bd version 0.60.0 ($1 in $PWD, key $MY_API_KEY)"\necho more', monkeypatch)
+    assert looked_for_bd(workspace) == [
+        Finding("bd", True, f"bd version 0.60.0 (version in /, key ) ({program})")
+    ]  # fmt: skip
+    assert looked_for_bd(workspace, bd=False)[0].found.startswith("not used (beads.bd is false)")
+
+
+@pytest.mark.parametrize(("code", "why"), [("echo broken >&2; exit 3", "broken"), ("exit 0", "nothing")])
+def test_a_bd_that_gives_no_version_can_be_left_out(
+    workspace: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: str, why: str
+) -> None:
+    (workspace / ".beads").mkdir()
+    program = a_bd(tmp_path, code, monkeypatch)
+    [finding] = looked_for_bd(workspace)
+    assert (finding.ok, finding.found) == (False, f"{program} gives no version: {why}")
+    assert finding.fix == "apprentice config set beads.bd false"
+
+
+def test_a_bd_that_cannot_be_started_is_told(workspace: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (workspace / ".beads").mkdir()
+    program = a_bd(tmp_path, "", monkeypatch)
+    program.write_text("#!/no/such/shell\n")
+    [finding] = looked_for_bd(workspace)
+    assert "No such file or directory" in finding.found
+
+
+def test_a_bd_that_hangs_is_ended(workspace: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (workspace / ".beads").mkdir()
+    a_bd(tmp_path, f"echo $$ > {tmp_path}/pid; exec sleep 600", monkeypatch)
+    monkeypatch.setattr(doctor, "BD_SECONDS", 1.0)
+    [finding] = looked_for_bd(workspace)
+    assert "gives no version within 1 s" in finding.found
+    with pytest.raises(ProcessLookupError):
+        os.kill(int((tmp_path / "pid").read_text()), 0)
+
+
+def test_bd_is_looked_at_with_everything_else(
+    workspace: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (workspace / ".beads").mkdir()
+    monkeypatch.setenv("PATH", str(workspace))
+    monkeypatch.chdir(workspace)
+    findings = json.loads(typed(capsys, "doctor", "--json").stdout)
+    assert findings[-1]["name"] == "bd"
 
 
 @pytest.mark.llama
