@@ -73,6 +73,15 @@ class Consent:
         other.asker = asker
         return other
 
+    def for_another_task(self) -> Consent:
+        """The same consent for a task whose model has seen nothing of this one's: see `Taint.afresh`. What a person
+        allowed after content from outside was about that content, and is asked about again."""
+        if self.taint.left:
+            return self
+        other = copy.copy(self)
+        other.taint, other._since_outside = self.taint.afresh(), {}
+        return other
+
     def begin(self, words: str) -> None:
         """A person gives a task: what they typed may leave the machine, and they are asked again."""
         self.taint.memory.said(words)

@@ -7,12 +7,12 @@ them. The embedded base is never chosen unasked: it answers anything, and badly.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING
 
 from agent import registry
 from agent.errors import ConsentDenied, UsageError
-from agent.messages import Route
+from agent.messages import Route, Trajectory
 from agent.settings import Settings
 
 if TYPE_CHECKING:
@@ -38,6 +38,27 @@ def route(settings: Settings, *, flag: str = "", skills: Sequence[Skill] = ()) -
             "Give --model with a local one (local, gguf:PATH, ollama:NAME), or change `privacy`.",
         )
     return Route(address, rule, reason, _escalation(settings, address))
+
+
+Attempt = Callable[[Route], Awaitable[tuple[Trajectory, str, bool]]]
+"""Does a task by this route, in a run of its own: the run as it ended, the answer, whether the model was the reason."""
+
+
+async def with_escalation(given: Route, attempt: Attempt) -> tuple[Trajectory, str]:
+    """Have a task done, and by the route's stronger model what the first could not do (not what cost too much).
+
+    Args:
+        given: the model that takes it first, and the one that takes over; that may be none.
+        attempt: does it by a route.
+
+    Returns:
+        The run that came last, as it ended, and its answer.
+    """
+    run, answer, gave_up = await attempt(given)
+    if gave_up and given.escalation:
+        reason = f"{given.model} gave up in run {run.id}: {run.reason}"
+        run, answer, _ = await attempt(Route(given.escalation, "escalation", reason))
+    return run, answer
 
 
 def _choose(settings: Settings, flag: str, skills: Sequence[Skill]) -> tuple[str, str, str]:

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 _FENCE = re.compile(r"<<(?=\s*(?:end of )?outside)", re.IGNORECASE)
 CLOSING = "<<end of outside"
+HANDED_ON = "[from outside"
+"""Begins the lines around what an exposed run leaves for others; a copy of them makes their reader careful, no more."""
 TICK = 0.02
 """Seconds by which a file's time may lie behind the clock."""
 
@@ -45,6 +47,19 @@ class Taint:
     written: set[str] = field(default_factory=set)
     """The files that the model wrote or edited; running them is running its code."""
     memory: Memory = field(default_factory=Memory)
+    left: bool = False
+    """Whether files were written or commands run since: what came in may lie in the workspace now."""
+
+    def afresh(self) -> Taint:
+        """The taint of another task, whose model has seen nothing of this one's. What was read stays known, so that it
+        is noticed when it leaves, and so do the files that a model wrote."""
+        return Taint(started=self.started, written=self.written, memory=self.memory)
+
+    def handed_on(self, text: str) -> str:
+        """A text that is left for other runs, with a line before and after it if a stranger's words may be in it."""
+        if not self.sources:
+            return text
+        return f"{HANDED_ON}: {', '.join(self.sources)}]\n{text}\n{HANDED_ON}]"
 
     def expose(self, source: str, began: float) -> None:
         """Content from outside was read, by a call that began then."""
@@ -68,11 +83,13 @@ class Taint:
         Returns:
             Whether it is to be marked as from outside.
         """
-        direct = brings_outside(tool, arguments) and not (
-            failed and tool.effect == "net" and _is_ours(output, arguments)
+        direct = is_handed_on(output) or (
+            brings_outside(tool, arguments) and not (failed and tool.effect == "net" and _is_ours(output, arguments))
         )
         if direct:
             self.expose(tool.name, began)
+        if self.sources and (tool.effect in ("write", "shell") or (tool.effect == "mcp" and not tool.concurrent)):
+            self.left = True
         if tool.effect == "write" and isinstance(path := arguments.get("path"), str):
             self.written.add(path)
         changed = _changed(tool, arguments, workspace)
@@ -100,6 +117,11 @@ def _changed(tool: Tool, arguments: Json, workspace: Workspace) -> float:
     except (OSError, ValueError):
         return math.inf
     return math.inf if stat.S_ISDIR(found.st_mode) else found.st_ctime
+
+
+def is_handed_on(text: str) -> bool:
+    """Whether a run that had read from outside left this for others."""
+    return f"{HANDED_ON}]" in text or f"{HANDED_ON}: " in text
 
 
 def brings_outside(tool: Tool, arguments: Json) -> bool:

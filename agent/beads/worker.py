@@ -7,18 +7,19 @@ killed leaves its bead in progress; whoever comes next sees that its process is 
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
-from agent import phases
+from agent import phases, taint
 from agent.beads.backend import Beads
 from agent.beads.bead import GATES, Bead
 from agent.beads.claims import Holder
 from agent.errors import ApprenticeError, ContextOverflow, ModelCut, ToolError
 from agent.loop import Loop
-from agent.messages import Event, Route
-from agent.router import route
+from agent.messages import Event, Route, Trajectory
+from agent.router import route, with_escalation
 from agent.run import Run
 from agent.session import Session
 from tools.beads import actor
@@ -68,6 +69,7 @@ async def work(session: Session, beads: Beads, *, model: str = "", most: int = 0
     if beads.notice:
         _tell(session, "", beads.notice)
     while not most or tally.begun < most:
+        session = _for_the_next(session)
         if found := await _take(session, beads, way, tally):
             waiting = False
             await _attempt(session, beads, *found, tally)
@@ -80,6 +82,19 @@ async def work(session: Session, beads: Beads, *, model: str = "", most: int = 0
         waiting = True
         await asyncio.sleep(session.settings.beads.poll)
     return tally
+
+
+def _for_the_next(session: Session) -> Session:
+    """The session for the next bead, which is a task of its own: what an earlier one read from outside is not in its
+    prompt, so that permissions hold again.
+
+    Unless it may come across it: a bead that wrote or ran something after it had read from outside may have put a
+    stranger's words, or a stranger's program, into the workspace, and then all that follow count as exposed too. The
+    note that a bead leaves for others in any case names where its words may come from (`Taint.handed_on`), and whoever
+    reads that is exposed, in other processes as well. What is not covered: files that a bead of another process wrote.
+    """
+    consent = session.consent.for_another_task()
+    return replace(session, consent=consent, tool_context=replace(session.tool_context, consent=consent))
 
 
 async def _take(session: Session, beads: Beads, way: Route, tally: Tally) -> tuple[Bead, Run] | None:
@@ -144,7 +159,10 @@ async def _attempt(session: Session, beads: Beads, bead: Bead, run: Run, tally: 
     me = actor(run.id)
     _tell(session, run.id, f"{bead.id} is begun")
     try:
-        answer, last = await _done_by_a_model(session, await _task(beads, bead), bead, run)
+        task = await _task(beads, bead)
+        if taint.is_handed_on(task):
+            session.consent.taint.expose("the notes of a bead", time.time())
+        last, answer = await _done_by_a_model(session, task, bead, run)
     except (ModelCut, ContextOverflow) as error:
         await _give_back(session, beads, bead, run, tally, error.in_one_line)
     except BaseException as error:
@@ -154,24 +172,23 @@ async def _attempt(session: Session, beads: Beads, bead: Bead, run: Run, tally: 
             await asyncio.shield(beads.release(bead.id, me, status="open", note=note, counted=False))
         raise
     else:
-        if last.trajectory.outcome == "success":
+        if last.outcome == "success":
             await _close(session, beads, bead, run, tally, answer)
         else:
-            await _give_back(session, beads, bead, run, tally, last.trajectory.reason)
+            await _give_back(session, beads, bead, run, tally, last.reason)
 
 
-async def _done_by_a_model(session: Session, task: str, bead: Bead, run: Run) -> tuple[str, Run]:
-    """The answer, and the run that gave it: a stronger model's, where the first gave up and there is one."""
+async def _done_by_a_model(session: Session, task: str, bead: Bead, run: Run) -> tuple[Trajectory, str]:
+    """The run that came last and its answer: a stronger model's, where the first gave up and there is one."""
     tools, way = _offered(session), run.trajectory.route
     assert way is not None
-    async with run:
-        loop = Loop(run, way.model, tools, INSTRUCTIONS)
-        answer = await loop.answer(task)
-    if not (loop.gave_up and way.escalation):
-        return answer, run
-    reason = f"{way.model} gave up in run {run.id}: {run.trajectory.reason}"
-    async with _new_run(session, bead, Route(way.escalation, "escalation", reason)) as stronger:
-        return await Loop(stronger, way.escalation, tools, INSTRUCTIONS).answer(task), stronger
+
+    async def attempt(route: Route) -> tuple[Trajectory, str, bool]:
+        async with run if route is way else _new_run(session, bead, route) as one:
+            loop = Loop(one, route.model, tools, INSTRUCTIONS)
+            return one.trajectory, await loop.answer(task), loop.gave_up
+
+    return await with_escalation(way, attempt)
 
 
 async def _task(beads: Beads, bead: Bead) -> str:
@@ -196,6 +213,7 @@ async def _close(session: Session, beads: Beads, bead: Bead, run: Run, tally: Ta
         return
     note = session.store.redactor.redact(answer)
     note = note if len(note) <= KEPT else f"{note[:KEPT]}\n[the rest is in run {run.id}]"
+    note = session.consent.taint.handed_on(note)
     try:
         await beads.close(bead.id, actor(run.id), f"done in run {run.id}", note)
     except ToolError as error:

@@ -265,7 +265,7 @@ async def work_freely(
         earlier: the conversation so far.
         resumed: the interrupted run that this one goes on with.
     """
-    from agent import notes, phases, selection
+    from agent import notes, phases, router, selection
     from agent.loop import Loop
     from agent.run import Run
     from skills import registry as skills
@@ -296,10 +296,7 @@ async def work_freely(
             loop = Loop(run, route.model, offered, instructions)
             return run.trajectory, await loop.answer(task, earlier), loop.gave_up
 
-    run, answer, gave_up = await attempt(job.route)
-    if gave_up and job.route.escalation:
-        reason = f"{job.route.model} gave up in run {run.id}: {run.reason}"
-        run, answer, _ = await attempt(Route(job.route.escalation, "escalation", reason))
+    run, answer = await router.with_escalation(job.route, attempt)
     if target and run.outcome == "success":
         _save(session, answer, target)
     elif target:

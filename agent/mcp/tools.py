@@ -27,6 +27,7 @@ from agent.models.http import is_loopback
 from tools.registry import Tool, ToolContext
 
 if TYPE_CHECKING:
+    from agent.run import Run
     from agent.session import Emit
 
 LONGEST_NAME = 64
@@ -188,7 +189,7 @@ class Servers:
                     f"{name} was not called: its description changed since it was approved",
                     "Do without it; the person can look at it with `apprentice mcp approve`.",
                 )
-            return await self.call(live, listed.name, arguments, name)
+            return await self.call(live, listed.name, arguments, name, context.run)
 
         description = listed.description[:LONGEST_DESCRIPTION]
         return Tool(name, description, listed.parameters, run, "mcp", listed.reads, f"mcp:{server.name}", outside=True)
@@ -206,7 +207,7 @@ class Servers:
         description = f"Read a resource of the MCP server {server.name} by its URI, or list its resources."
         return Tool(name, description, ONE_URI, run, "mcp", True, f"mcp:{server.name}", outside=True)
 
-    async def call(self, live: Connection, tool: str, arguments: Json, name: str) -> str:
+    async def call(self, live: Connection, tool: str, arguments: Json, name: str, run: Run | None = None) -> str:
         """Call a tool of a server; its progress becomes events.
 
         Args:
@@ -214,6 +215,7 @@ class Servers:
             tool: the server's name for the tool.
             arguments: as its schema wants them.
             name: what the events call it.
+            run: whose call it is; None where a person calls the tool.
 
         Raises:
             ToolError: the tool failed, or the server did.
@@ -226,7 +228,10 @@ class Servers:
             if now - last >= PROGRESS_SECONDS or progress == total:
                 last = now
                 data = {"name": name, "progress": progress, "total": total, "message": message or ""}
-                self.emit(Event("progress", "", data))
+                if run:
+                    run.emit("progress", **data)
+                else:
+                    self.emit(Event("progress", "", data))
 
         result = await live.request(
             lambda client, told: client.call_tool(tool, arguments, progress_callback=told), tell

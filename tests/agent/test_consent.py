@@ -159,6 +159,20 @@ def test_an_answer_from_before_is_asked_for_once_more_and_then_holds() -> None:
     assert len(person.asked) == 2
 
 
+def test_another_task_is_not_exposed_to_what_this_one_read_and_answers_about_that_do_not_hold_for_it() -> None:
+    person = Person(True)
+    consent = exposed(ask=person, allowed=frozenset(["net:a.org"]))
+    require(consent, "net:a.org")
+    other = consent.for_another_task()
+    require(other, "net:a.org")
+    assert len(person.asked) == 1
+    other.taint.expose("fetch_url", 1.0)
+    require(other, "net:a.org")
+    assert len(person.asked) == 2
+    consent.taint.left = True
+    assert consent.for_another_task() is consent
+
+
 def test_after_content_from_outside_each_tool_of_a_server_is_asked_about_once() -> None:
     person = Person(True)
     consent = exposed(ask=person, allowed=frozenset(["mcp:mail"]))

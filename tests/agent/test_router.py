@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import pytest
 
 from agent import config, router
 from agent.errors import ConsentDenied, UsageError
+from agent.messages import Route, Trajectory
 from agent.settings import Settings
 from skills.registry import Skill
 
@@ -80,6 +82,25 @@ def test_local_only_refuses_whatever_leaves_this_machine(address: str) -> None:
 )
 def test_local_only_allows_what_stays_here(address: str) -> None:
     assert router.route(settings("local-only"), flag=address).model == address
+
+
+@pytest.mark.parametrize(
+    ("gave_up", "escalation", "done_by"),
+    [(True, "ollama:b", ["ollama:a", "ollama:b"]), (False, "ollama:b", ["ollama:a"]), (True, "", ["ollama:a"])],
+)
+def test_what_a_model_gave_up_the_stronger_one_does_anew(gave_up: bool, escalation: str, done_by: list[str]) -> None:
+    taken: list[Route] = []
+
+    async def attempt(way: Route) -> tuple[Trajectory, str, bool]:
+        taken.append(way)
+        return Trajectory(f"run{len(taken)}", "t", reason="it went in circles"), f"answer {len(taken)}", gave_up
+
+    run, answer = asyncio.run(router.with_escalation(Route("ollama:a", "flag", "", escalation), attempt))
+    assert [way.model for way in taken] == done_by
+    assert (run.id, answer) == (f"run{len(taken)}", f"answer {len(taken)}")
+    if len(taken) == 2:
+        assert (taken[1].rule, taken[1].escalation) == ("escalation", "")
+        assert taken[1].reason == "ollama:a gave up in run run1: it went in circles"
 
 
 def test_local_only_takes_away_an_escalation_that_would_leave() -> None:

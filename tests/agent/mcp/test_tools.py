@@ -12,10 +12,13 @@ import pytest
 
 from agent.consent import Consent
 from agent.errors import ConsentDenied, OutputError, ToolError, UsageError
+from agent.loop import Loop
 from agent.mcp import approval
 from agent.mcp.config import Server
 from agent.mcp.tools import Servers, tool_names
+from agent.messages import Route
 from agent.redact import Redactor
+from agent.run import Run
 from agent.settings import Settings
 from tests.agent.mcp.conftest import Place, described
 from tools import registry
@@ -107,6 +110,23 @@ def test_a_call_needs_consent_and_the_flag_is_named(place: Place) -> None:
         called(place, "test__echo", frozenset(), a=1)
     assert caught.value.hint == "To allow it, give --allow mcp:test."
     assert not place.started
+
+
+def test_progress_of_a_call_bears_the_id_of_its_run(place: Place, bench: Callable[..., Any]) -> None:
+    replies = [{"tool_calls": [{"name": "test__slow", "arguments": {"steps": 3}}]}, {"content": "done"}]
+    made = bench(replies, allowed=ALLOWED)
+
+    async def work(servers: Servers) -> str:
+        tools = await servers.tools()
+        async with Run(made.session, "go", Route("scripted", "flag", "")) as run:
+            await Loop(run, "scripted", tools).answer("go")
+        return run.id
+
+    run_id = during(place.servers(), work)
+    progress = [event for event in made.events if event.kind == "progress"]
+    assert {event.run_id for event in progress} == {run_id}
+    assert progress[0].data == {"name": "test__slow", "progress": 1, "total": 100, "message": "working"}
+    assert [event for event in place.events if event.kind == "progress"] == []
 
 
 def test_a_person_is_asked_once_for_a_server(place: Place) -> None:
