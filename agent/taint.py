@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 _FENCE = re.compile(r"<<(?=\s*(?:end of )?outside)", re.IGNORECASE)
 CLOSING = "<<end of outside"
-HANDED_ON = "[from outside"
+HANDED_ON = "[apprentice read from outside"
 """Begins the lines around what an exposed run leaves for others; a copy of them makes their reader careful, no more."""
 TICK = 0.02
 """Seconds by which a file's time may lie behind the clock."""

@@ -152,6 +152,7 @@ def test_a_stronger_model_takes_over_what_the_first_gave_up(bench: Bench, worksp
 
 PAGE = calling("fetch_url", url="it")
 SHELL = calling("run_shell", command="echo hi")
+HANDED_ON = "[apprentice read from outside: fetch_url]\nI did it.\n[apprentice read from outside]"
 
 
 def done_after_a_page(desk: Any, folder: Path) -> list[bool]:
@@ -189,11 +190,11 @@ def test_a_note_says_that_it_may_hold_a_strangers_words_and_exposes_the_bead_tha
     write(workspace, line("bd-1"), line("bd-2", "bd-1"))
     desk = bench([PAGE, DONE, SHELL, DONE], allowed=frozenset(["shell"]))
     assert done_after_a_page(desk, workspace) == [True]
-    assert read(workspace)["bd-1"]["notes"] == "[from outside: fetch_url]\nI did it.\n[from outside]"
+    assert read(workspace)["bd-1"]["notes"] == HANDED_ON
 
 
 def test_a_note_exposes_whoever_reads_it_in_another_process_too(bench: Bench, workspace: Path) -> None:
-    noted = line("bd-1", status="closed", notes="[from outside: fetch_url]\nI did it.\n[from outside]")
+    noted = line("bd-1", status="closed", notes=HANDED_ON)
     write(workspace, noted, line("bd-2"))
     desk = bench([SHELL, calling("bead_show", id="bd-1"), SHELL, DONE], allowed=frozenset(["shell"]))
     assert done_after_a_page(desk, workspace) == [False, True]
