@@ -2,7 +2,7 @@
 .PHONY: demo test check bench setup setup-dev
 
 demo: setup
-	APPRENTICE_ANNOTATE__RETRIES=0 .venv/bin/python agent.py --model local "/annotate demo/abstract.md"
+	.venv/bin/python agent.py "/annotate demo/abstract.md"
 
 test: setup-dev
 	.venv/bin/pytest -n 2 --cov

@@ -19,7 +19,7 @@ from agent.errors import UsageError
 EXAMPLES = """examples ("/NAME ..." activates a skill):
   apprentice "/annotate paper.txt save to output.md"
   cat paper.txt | apprentice "/annotate -"
-  apprentice "/annotate papers/ save to all.jsonl" --model local
+  apprentice "/annotate papers/ save to all.jsonl"
   apprentice "which of these files mention RAG?" --model ollama:qwen3:8b
   apprentice chat
   apprentice traces show last

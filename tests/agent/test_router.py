@@ -15,6 +15,7 @@ from agent.settings import Settings
 from skills.registry import Skill
 
 ANNOTATE = Skill("annotate", "d", Path("."), "built-in", metadata={"specialist": "nanda-annotator"})
+REFEREE = Skill("referee", "d", Path("."), "built-in", metadata={"specialist": "referee"})
 PLAIN = Skill("summarize", "d", Path("."), "built-in")
 
 
@@ -37,14 +38,22 @@ def test_the_flag_wins_over_everything() -> None:
 
 
 def test_the_skills_promoted_specialist_wins_over_the_default() -> None:
-    put_specialist("nanda-annotator", "2", promoted=False)
+    put_specialist("referee", "2", promoted=False)
     put_specialist("other", "1", promoted=True)
-    chosen = router.route(settings(default="ollama:a"), skills=[PLAIN, ANNOTATE])
+    chosen = router.route(settings(default="ollama:a"), skills=[PLAIN, REFEREE])
     assert chosen.model == "ollama:a"
-    put_specialist("nanda-annotator", "3", promoted=True)
-    chosen = router.route(settings(default="ollama:a"), skills=[PLAIN, ANNOTATE])
-    assert (chosen.model, chosen.rule) == ("specialist:nanda-annotator@3", "specialist")
-    assert "annotate has the specialist nanda-annotator, version 3" in chosen.reason
+    put_specialist("referee", "3", promoted=True)
+    chosen = router.route(settings(default="ollama:a"), skills=[PLAIN, REFEREE])
+    assert (chosen.model, chosen.rule) == ("specialist:referee@3", "specialist")
+    assert "referee has the specialist referee, version 3" in chosen.reason
+
+
+def test_the_shipped_version_serves_until_another_is_promoted() -> None:
+    assert router.route(settings(default="ollama:a"), skills=[ANNOTATE]).model == "specialist:nanda-annotator@0"
+    put_specialist("nanda-annotator", "1", promoted=False)
+    assert router.route(settings(), skills=[ANNOTATE]).model == "specialist:nanda-annotator@0"
+    put_specialist("nanda-annotator", "2", promoted=True)
+    assert router.route(settings(), skills=[ANNOTATE]).model == "specialist:nanda-annotator@2"
 
 
 def test_without_anything_configured_no_task_goes_to_the_embedded_base() -> None:

@@ -111,6 +111,28 @@ def test_corrections_become_a_version_that_serves_and_its_equal_is_refused(
     assert registry.promoted("nanda-annotator", settings) is None
 
 
+def test_a_shipped_version_serves_on_where_the_candidate_is_no_better(
+    corrected: list[str], settings: Settings, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, out, said = typed(capsys)
+    assert code == 0, out + said
+    made = registry.specialist("nanda-annotator", "1", settings)
+    shipped = tmp_path / "annotate" / "specialist"
+    shipped.mkdir(parents=True)
+    for name in ("adapter.gguf", "card.json"):  # all that ships
+        shutil.copy(made.folder / name, shipped / name)
+    shutil.rmtree(config.data_dir(settings) / "specialists")
+    shutil.rmtree(config.data_dir(settings) / "improve")
+    code, out, said = typed(capsys, "max_steps=1", "--json")
+    result = json.loads(out)
+    assert code == 1, out + said
+    assert result["incumbent"] == "specialist:nanda-annotator@0"
+    assert any("and +0.005 is needed" in reason for reason in result["reasons"])
+    serving = registry.promoted("nanda-annotator", settings)
+    assert serving is not None
+    assert (serving.version, serving.folder) == ("0", shipped)
+
+
 def test_without_corrections_it_says_how_many_are_missing_and_trains_nothing(
     corrected: list[str], settings: Settings, workspace: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
