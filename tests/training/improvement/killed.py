@@ -16,7 +16,7 @@ from typing import Any
 
 import torch
 
-from agent import config
+from agent import config, registry
 from evals import rehearsal
 from tests.training.improvement import wheel
 from training import publish, sft  # noqa: F401 (imported once, before the forks)
@@ -73,6 +73,7 @@ def main() -> None:
     log = Path(sys.argv[1])
     torch.set_num_threads(1)
     rehearsal.MOST_TOKENS = wheel.MOST_TOKENS
+    registry.BUILT_IN_SKILLS = log.parent / "no-skills"  # what ships was trained on another base
     for moment in ("curate", "build", "training", "train", "add", "rows", "evaluate", "gate", "promote"):
         assert moment in STAGES or moment in ("training", "rows")
         child = os.fork()
