@@ -9,7 +9,7 @@ from random import Random
 from evals.simulated.case import Case, Check, Kind, Offered, Turn, Work
 from evals.simulated.maker import Chosen, Maker
 from evals.simulated.offer import offer, rewritten, rewritten_turn
-from evals.simulated.values import Split
+from evals.simulated.pools import Split
 
 
 @dataclass(slots=True)

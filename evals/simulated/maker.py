@@ -13,7 +13,8 @@ from agent.messages import Json
 from evals.simulated.case import Call, Turn
 from evals.simulated.families import Family, Row, Spec, families, table
 from evals.simulated.phrasing import ASKED, words
-from evals.simulated.values import Split, Value, draw
+from evals.simulated.pools import Split
+from evals.simulated.values import Value, draw
 from evals.simulated.world import calculate
 
 LINKS = frozenset({"email", "phone", "city", "person", "date", "clock", "room", "text"})

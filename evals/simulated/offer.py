@@ -13,7 +13,8 @@ from random import Random
 from evals.simulated.case import Call, Offered, Turn
 from evals.simulated.families import Family, Spec, families
 from evals.simulated.maker import Chosen
-from evals.simulated.values import ALIASES, SPLITS, Split
+from evals.simulated.pools import SPLITS, Split
+from evals.simulated.values import ALIASES
 from evals.simulated.work import TWINS
 from evals.simulated.world import FILES, READING
 

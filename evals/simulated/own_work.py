@@ -9,7 +9,8 @@ from evals.simulated.draft import Draft
 from evals.simulated.maker import Maker, Part
 from evals.simulated.offer import own_tools
 from evals.simulated.phrasing import framed
-from evals.simulated.values import Split, draw
+from evals.simulated.pools import Split
+from evals.simulated.values import draw
 
 SETTINGS: dict[Split, tuple[str, ...]] = {
     "train": ("colour", "width", "retries", "level", "volume", "shift", "limit", "border", "margin", "speed", "owner"),

@@ -11,7 +11,8 @@ from evals.simulated.case import Case, Check, Kind
 from evals.simulated.draft import Draft
 from evals.simulated.maker import Chosen, Maker, Part
 from evals.simulated.phrasing import BUSY, CANNOT, CLOSED, FAILED, IF, NONE, REMARKS, framed, joined, words
-from evals.simulated.values import Split, Value, draw
+from evals.simulated.pools import Split
+from evals.simulated.values import Value, draw
 
 ANY = ("look_up", "search", "create", "change", "remove", "calculate")
 ALL_ASKED = "That is all that was asked."

@@ -13,7 +13,8 @@ from evals.simulated.families import Family, families, table
 from evals.simulated.offer import TRAIN_FILES, TRAIN_WORK, reserved
 from evals.simulated.phrasing import ASKED, BUSY, CLOSED, FRAMES, IF, JOINED, REMARKS
 from evals.simulated.scenarios import MAKERS, make
-from evals.simulated.values import SPLITS, Split, draw
+from evals.simulated.pools import SPLITS, Split
+from evals.simulated.values import draw
 from evals.simulated.work import TWINS
 from evals.simulated.world import FILES, schema
 
