@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from random import Random
+from typing import cast
 
 COUNT = 150
 """Composed families."""
@@ -31,8 +32,8 @@ THINGS: dict[str, str] = {
 }
 """What families are about, by the kind of the name that a thing goes by."""
 FIELDS: dict[str, str] = {
-    "person": "keeper warden captain mechanic editor tutor caretaker supervisor sponsor translator guardian agent judge "
-    "designer painter trainer midwife notary plumber chemist engineer architect deputy steward handler successor "
+    "person": "keeper warden captain mechanic editor tutor caretaker supervisor sponsor translator guardian agent "
+    "judge designer painter trainer midwife notary plumber chemist engineer architect deputy steward handler successor "
     "maintainer approver assignee mentor",
     "date": "inspected_on painted_on insured_until opened_on founded_on delivered_on expires_on tested_on repaired_on "
     "cleaned_on signed_on closing_date next_visit harvest_day released_on archived_on vaccinated_on rented_until",
@@ -41,7 +42,8 @@ FIELDS: dict[str, str] = {
     "city": "home_port birthplace base_city origin_town branch_city host_city",
     "email": "support_mail office_mail owner_mail billing_mail press_mail help_address",
     "phone": "hotline emergency_number office_phone night_phone helpline",
-    "count": "windows wheels members lanes beds doors spares copies visits chapters floors votes errors nodes workers",
+    "count": "window_count wheel_count member_count lane_number bed_count door_count stock_left copies visits floor "
+    "votes errors nodes crew_size",
     "cents": "rent fee deposit fine wage toll ransom entry_price daily_rate budget repair_cost",
     "grams": "weight load dose ration catch yield_grams",
     "minutes": "pause delay cooking_time session_length waiting_time cooldown",
@@ -62,7 +64,11 @@ FIELDS: dict[str, str] = {
     "weekday": "rest_day market_day",
 }
 """What is noted of a thing, by kind."""
-SERVICES = ["inspection", "repair", "cleaning", "tour", "photo", "valuation", "refill", "transport", "painting", "upgrade", "test", "visit", "check-up", "reading", "delivery", "survey", "rescue", "wash", "sharpening", "overhaul", "briefing", "rehearsal", "fumigation", "calibration", "scan", "drill"]
+SERVICES = (
+    *("inspection", "repair", "cleaning", "tour", "photo", "valuation", "refill", "transport", "painting", "upgrade"),
+    *("test", "visit", "checkup", "reading", "delivery", "survey", "rescue", "wash", "overhaul", "briefing", "scan"),
+    *("rehearsal", "fumigation", "calibration", "drill"),
+)
 READS = (
     "Look up the {f} of {a}.",
     "Say what the {f} of {a} is.",
@@ -75,6 +81,7 @@ READS = (
     "Return the {f} of {a}.",
     "State the {f} of {a}.",
 )
+READS_TWO = tuple(text for text in READS if "the {f} of" in text)
 SEARCHES = (
     "List the {many} with a certain {f}.",
     "Find all {many} that share the {f}.",
@@ -101,11 +108,18 @@ ENDS = ("Remove", "Delete", "Retire", "Strike", "Drop", "Withdraw", "Discard", "
 ORDERS = ("Order", "Plan", "Arrange", "Request", "Organise", "Schedule", "Ask for")
 
 
-def composed() -> list[dict[str, object]]:
-    """The families as the data of a file; always the same."""
+def composed(taken: set[str]) -> list[dict[str, object]]:
+    """The families as the data of a file; always the same. `taken` are names that other tools have."""
     chance = Random("composed families")
     things = [(kind, thing) for kind, names in THINGS.items() for thing in names.split()]
-    return [_family(kind, thing, chance) for kind, thing in chance.sample(things, COUNT)]
+    found = [_family(kind, thing, chance) for kind, thing in chance.sample(things, COUNT)]
+    used = set(taken)
+    for family in found:
+        for tool in cast(list[dict[str, object]], family["tools"]):
+            while tool["name"] in used:
+                tool["name"] = f"{str(family['name']).removesuffix('_desk')}_{tool['name']}"
+            used.add(str(tool["name"]))
+    return found
 
 
 def _family(kind: str, thing: str, chance: Random) -> dict[str, object]:
@@ -130,7 +144,7 @@ def _family(kind: str, thing: str, chance: Random) -> dict[str, object]:
 
 
 def _tools(thing: str, key: str, fields: Sequence[str], chance: Random) -> Iterator[dict[str, object]]:
-    one, many = thing.replace("_", " "), f"{thing.replace('_', ' ')}s"
+    one, many = thing.replace("_", " "), plural(thing.replace("_", " "))
     a = article(one)
     for field in chance.sample(list(fields), 3):
         f = field.replace("_", " ")
@@ -147,7 +161,7 @@ def _tools(thing: str, key: str, fields: Sequence[str], chance: Random) -> Itera
         pair = chance.sample(list(fields), 2)
         yield {
             "name": chance.choice((f"{thing}_details", f"{thing}_record", f"describe_{thing}", f"{thing}_sheet")),
-            "text": chance.choice(READS).format(f=" and the ".join(pair).replace("_", " "), a=a),
+            "text": chance.choice(READS_TWO).format(f=" and the ".join(pair).replace("_", " "), a=a),
             "does": "look_up",
             "takes": [key],
             "gives": pair,
@@ -230,6 +244,13 @@ def _deeds(thing: str, one: str, key: str, chance: Random) -> Iterator[dict[str,
         "takes": [key],
         "says": [f"{end.lower()} {which}", f"{chance.choice(ENDS).lower()} {which}"],
     }
+
+
+def plural(noun: str) -> str:
+    """Several of a thing: `galleries`."""
+    if noun.endswith("y") and noun[-2] not in "aeiou":
+        return f"{noun[:-1]}ies"
+    return f"{noun}es" if noun.endswith(("s", "x", "ch", "sh")) else noun if noun.endswith("sheep") else f"{noun}s"
 
 
 def article(noun: str, *, new: bool = False) -> str:

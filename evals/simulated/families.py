@@ -1,7 +1,7 @@
 """Families of simulated tools: a table of records, and the tools that read and change it. Data in `families/`.
 
-A family belongs to one split; training has a folder of them, by subject, and composed ones beside them. The tools of one family are near neighbours: they share the table, and differ in what
-they do with it.
+A family belongs to one split; training has a folder of them, by subject, and composed ones beside them. The tools of
+one family are near neighbours: they share the table, and differ in what they do with it.
 """
 
 from __future__ import annotations
@@ -102,7 +102,8 @@ def families(split: Split) -> dict[str, Family]:
     """The families of a split, by name; for training also composed ones."""
     paths = sorted((FOLDER / "train").glob("*.toml")) if split == "train" else [FOLDER / f"{split}.toml"]
     entries = [entry for path in paths for entry in tomllib.loads(path.read_text(encoding="utf-8"))["family"]]
-    found = [Family.model_validate(entry) for entry in [*entries, *(composed() if split == "train" else [])]]
+    names = {tool["name"] for entry in entries for tool in entry["tools"]}
+    found = [Family.model_validate(entry) for entry in [*entries, *(composed(names) if split == "train" else [])]]
     return {family.name: family for family in found}
 
 

@@ -274,19 +274,15 @@ QUESTIONS = (
 """How a question is put in training."""
 WHAT = ("what is {}?", "do you know {}?", "can you see {}?", "what do we have as {}?", "and {}?", "{}?")
 """How a record's fields are asked for as a question, in training."""
-LACKING: dict[Split, tuple[str, ...]] = {
-    "train": (
-        "What is the {}?",
-        "Which {} should it be?",
-        "I need the {} for that: what is it?",
-        "Could you tell me the {}?",
-        "The {} is missing. What is it?",
-        "Please tell me the {} first: which one?",
-    ),
-    "dev": ("What is the {}?",),
-    "test": ("What is the {}?",),
-}
-"""How an argument is asked for that was forgotten."""
+LACKING = (
+    "What is the {}?",
+    "Which {} should it be?",
+    "I need the {} for that: what is it?",
+    "Could you tell me the {}?",
+    "The {} is missing. What is it?",
+    "Please tell me the {} first: which one?",
+)
+"""How an argument is asked for that was forgotten; the other splits have the first alone."""
 AGAIN = (
     "It failed only for the moment, so I call it again.",
     "That may work the second time, so I repeat the call.",

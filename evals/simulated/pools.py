@@ -24,9 +24,11 @@ FIRST: dict[Split, str] = {
 }
 LAST: dict[Split, str] = {
     "train": "Ruiz Hale Novak Berg Costa Lind Marek Dunn Vogel Silva Brandt Keller Moss Petrov Wirth Aldea Frost "
-    "Abbott Acosta Albrecht Amato Arslan Barrow Bauer Becker Bianchi Blanc Borg Brennan Bueno Calder Castro Cheng Conti "
-    "Crane Dahl Delgado Drummond Duarte Eckhart Ekman Engel Estrada Faber Farkas Ferro Finch Fischer Flores Gallo Garza "
-    "Gerber Goldberg Graf Greco Hartmann Hassan Hayes Herrera Hoffman Horvath Huber Ibarra Jansen Jordan Kaminski Kaya "
+    "Abbott Acosta Albrecht Amato Arslan Barrow Bauer Becker Bianchi Blanc Borg Brennan Bueno Calder Castro Cheng "
+    "Conti Crane Dahl Delgado Drummond Duarte Eckhart Ekman Engel Estrada Faber Farkas Ferro Finch Fischer "
+    "Flores Gallo "
+    "Garza Gerber Goldberg Graf Greco Hartmann Hassan Hayes Herrera Hoffman Horvath Huber Ibarra Jansen "
+    "Jordan Kaminski Kaya "
     "Khan Klein Kovacs Kruger Laurent Leclerc Leitner Lemaire Lorenz Lovell Madsen Maier Marino Mercer Molina Moreau "
     "Navarro Nguyen Noble Nowak Ochoa Olsen Ortega Osman Palmer Pereira Pfeiffer Popescu Prieto Quinn Rahman Reyes "
     "Richter Rojas Romero Rossi Sandberg Santos Sato Schmidt Schwarz Sharma Simic Sorensen Stein Strand Thorne Toth "
@@ -43,8 +45,9 @@ HOSTS: dict[Split, str] = {
 POOLS: dict[str, dict[Split, str]] = {
     "city": {
         "train": "Lisbon Oslo Vienna Bremen Lyon Turin Porto Ghent Riga Zagreb Malaga Leeds Basel Gdansk Bergen Cork "
-        "Aachen Aberdeen Adelaide Alicante Antwerp Athens Austin Bari Belfast Bilbao Bologna Boston Brno Bruges Calgary "
-        "Cardiff Catania Cologne Cordoba Dakar Dallas Delft Denver Dijon Dresden Dublin Dundee Erfurt Essen Exeter "
+        "Aachen Aberdeen Adelaide Alicante Antwerp Athens Austin Bari Belfast Bilbao Bologna Boston Brno Bruges "
+        "Calgary Cardiff Catania Cologne Cordoba Dakar Dallas Delft Denver Dijon Dresden Dublin Dundee Erfurt "
+        "Essen Exeter "
         "Florence Geneva Genoa Girona Glasgow Graz Grenoble Halifax Hanover Havana Helsinki Hull Ipswich Jena Kassel "
         "Kiel Krakow Lausanne Leipzig Lille Lima Linz Lucerne Lund Madrid Mainz Manila Marburg Metz Mexico Milan Minsk "
         "Mombasa Munich Nairobi Nice Odessa Ottawa Oviedo Oxford Padua Palermo Parma Pisa Plymouth Poznan Prague "
@@ -59,8 +62,9 @@ POOLS: dict[str, dict[Split, str]] = {
         "recycling,paint,inventory,solar,training,fire drill,newsletter,lighting,algebra,architecture,astronomy,"
         "autumn fair,baking,ballet,beekeeping,book club,canoe,carpentry,choir,circus,cleaning,climbing,compost,cycling,"
         "debate,diving,drainage,embroidery,energy,exhibition,family day,fencing,fishing,flood,forest,geology,glass,"
-        "handball,heating,history,holiday,insulation,jazz,judo,kite,knitting,lantern walk,laundry,law,leather,logistics,"
-        "meadow,metalwork,museum,music,noise,nutrition,open day,opera,orchard,origami,parking,payroll,photography,"
+        "handball,heating,history,holiday,insulation,jazz,judo,kite,knitting,lantern walk,laundry,law,leather,"
+        "logistics,meadow,metalwork,museum,music,noise,nutrition,open day,opera,orchard,origami,parking,payroll,"
+        "photography,"
         "physics,plumbing,poetry,privacy,quiz night,radio,repairs,robotics,rowing,security,sewing,signage,skating,"
         "snow,soup kitchen,spring clean,storage,summer camp,swimming,tango,tennis,theatre,tower,traffic,transport,"
         "travel,veterans,violin repair,volleyball,welcome day,welding,wildlife,woodland,yoga,youth",

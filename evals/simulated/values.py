@@ -51,40 +51,6 @@ FORMS = {
     "clock": "Times are HH:MM of 24 hours.",
 }
 """What a tool's description says of the kinds that have to be written in one way."""
-ALIASES: dict[str, tuple[str, ...]] = {
-    "person": ("person", "full_name", "who", "individual", "person_name", "human", "by_whom", "participant"),
-    "city": ("town_name", "city_name", "municipality", "in_city", "place_of", "settlement"),
-    "email": ("email_address", "mailbox", "e_mail", "mail_to", "inbox", "email"),
-    "phone": ("telephone", "number_to_call", "phone_no", "mobile", "dial", "call_at"),
-    "date": ("day", "on_day", "calendar_date", "when_day", "iso_date", "which_day", "the_date"),
-    "clock": ("hour", "time_of_day", "clock_time", "hhmm", "exact_time", "o_clock"),
-    "minutes": ("length_minutes", "duration_in_minutes", "mins", "for_minutes", "time_minutes"),
-    "hours": ("hours", "number_of_hours", "duration_hours", "hrs"),
-    "seconds": ("secs", "seconds_total", "duration_seconds", "in_seconds"),
-    "days": ("days", "number_of_days", "for_days", "day_count"),
-    "months": ("months", "number_of_months", "for_months"),
-    "cents": ("amount_cents", "sum_in_cents", "value_cents", "total_cents", "cents", "money_in_cents"),
-    "count": ("number", "how_many", "n", "amount", "total", "num", "units"),
-    "large": ("number", "figure", "total_number", "how_many"),
-    "percent": ("percentage", "pct", "share_percent", "rate"),
-    "millilitres": ("ml", "volume_ml", "amount_ml", "millilitres_total"),
-    "megabytes": ("mb", "size_mb", "megabytes_total", "memory_mb"),
-    "centimetres": ("cm", "length_cm", "size_in_cm", "centimetres_total"),
-    "topic": ("heading", "theme", "called", "title_text", "about", "entry_name"),
-    "item": ("article", "product", "thing", "object", "goods", "piece"),
-    "code": ("code", "id_code", "key", "identifier", "ref", "uid", "record_id", "no"),
-    "text": ("words", "message_text", "note", "body_text", "what_to_say", "free_text"),
-    "room": ("location_code", "space", "room_number", "spot_code", "room_id"),
-    "metres": ("length_metres", "metres_away", "distance_in_metres", "m", "metres_total"),
-    "grams": ("weight_grams", "grams_total", "weight_in_grams", "g", "mass_in_g"),
-    "place": ("spot", "place_name", "where", "site_name", "locality"),
-    "level": ("grade", "how_urgent", "importance", "severity_level"),
-    "state": ("state_name", "stage", "new_state", "progress"),
-    "company": ("firm", "business", "company_name", "enterprise"),
-    "url": ("link", "web_address", "page", "href"),
-    "file": ("file_name", "path_name", "filename"),
-}
-"""Other names for a parameter of a kind, for training on renamed ones."""
 
 
 def _same(text: str) -> Value:
