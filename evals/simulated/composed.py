@@ -81,7 +81,7 @@ READS = (
     "Return the {f} of {a}.",
     "State the {f} of {a}.",
 )
-READS_TWO = tuple(text for text in READS if "the {f} of" in text)
+READS_TWO = tuple(text for text in READS if "the {f} of" in text and " is." not in text)
 SEARCHES = (
     "List the {many} with a certain {f}.",
     "Find all {many} that share the {f}.",
@@ -146,7 +146,9 @@ def _family(kind: str, thing: str, chance: Random) -> dict[str, object]:
 def _tools(thing: str, key: str, fields: Sequence[str], chance: Random) -> Iterator[dict[str, object]]:
     one, many = thing.replace("_", " "), plural(thing.replace("_", " "))
     a = article(one)
-    for field in chance.sample(list(fields), 3):
+    alone = chance.sample(list(fields), 2 if len(fields) > 3 else len(fields))
+    pair = [field for field in fields if field not in alone]
+    for field in alone:
         f = field.replace("_", " ")
         yield {
             "name": chance.choice(
@@ -157,8 +159,7 @@ def _tools(thing: str, key: str, fields: Sequence[str], chance: Random) -> Itera
             "takes": [key],
             "gives": [field],
         }
-    if len(fields) > 3:
-        pair = chance.sample(list(fields), 2)
+    if pair:
         yield {
             "name": chance.choice((f"{thing}_details", f"{thing}_record", f"describe_{thing}", f"{thing}_sheet")),
             "text": chance.choice(READS_TWO).format(f=" and the ".join(pair).replace("_", " "), a=a),
@@ -180,7 +181,8 @@ def _search(thing: str, many: str, field: str, chance: Random) -> dict[str, obje
         f"find every {thing.replace('_', ' ')} whose {f} is {given}",
         f"which {many} have the {f} {given}?",
     )
-    name = chance.choice((f"{thing}s_by_{field}", f"search_{thing}s", f"{thing}s_with_{field}", f"filter_{thing}s"))
+    several = many.replace(" ", "_")
+    name = chance.choice((f"{several}_by_{field}", f"search_{several}", f"{several}_with_{field}", f"filter_{several}"))
     text = chance.choice(SEARCHES).format(many=many, f=f)
     return {"name": name, "text": text, "does": "search", "takes": [field], "says": list(says)}
 

@@ -17,8 +17,8 @@ LISTS = (
     ("checklist", "entry"),
     ("agenda", "point"),
     ("worklist", "step"),
-    ("backlog", "story"),
-    ("roster", "duty"),
+    ("backlog", "feature"),
+    ("roster", "shift"),
     ("programme", "number"),
     ("docket", "matter"),
     ("plan", "item"),
@@ -30,7 +30,7 @@ LISTS = (
     ("register", "action"),
 )
 """What a list is called, and what stands on it."""
-CARDS = "card issue slip package unit block node chunk lot errand assignment quest story job work_order"
+CARDS = "card issue slip package unit block node chunk lot errand assignment quest topic job work_order"
 HELPERS = "colleague helper assistant teammate worker deputy aide specialist agent partner"
 PAPERS = "document page sheet script source record manuscript paper config form"
 Ways = tuple[str, str, dict[str, str]]

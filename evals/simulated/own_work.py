@@ -172,7 +172,7 @@ def delegate(maker: Maker) -> Draft:
         answer=f"The reports are there. {'. '.join(results.values())}.",
         check=Check(calls=(call,), contains=tuple(results.values()), mentions=tuple(about)),
         wanted=[],
-        closing="Both reports are there.",
+        closing="Both reports are there." if count == 2 else "All reports are there.",
         instructions=maker.said(phrases.HAND_OVER[maker.split]),
         work=Work(results=results),
         more=maker.own_tools(("delegate",), "work"),

@@ -177,6 +177,12 @@ NONE: dict[Split, tuple[str, ...]] = {
     "dev": ("None of the tools can do this.",),
     "test": ("None of the tools can do this.",),
 }
+UNFIT = (
+    "No tool on offer does this.",
+    "None of the tools is made for this.",
+    "I see no tool that does what is asked.",
+)
+"""Why nothing is called; the other splits have the first alone."""
 CANNOT = ("no tool", "none of", "cannot", "can't", "can not", "not able", "unable", "do not have", "don't have")
 """What an answer says of a task that no tool fits; one of them is enough."""
 BUSY: dict[Split, tuple[str, ...]] = {
@@ -321,6 +327,12 @@ def requested(clauses: Sequence[str], split: Split, chance: Random) -> str:
     lead = chance.choice(("", "", "Then ", "Also ", "And "))
     texts = [framed(first, split, chance), *(_capital(lead + text) for text in others)]
     return " ".join(text if text[-1] in '.?!"' else f"{text}." for text in texts)
+
+
+def sentence(clause: str, chance: Random) -> str:
+    """A clause that is a sentence already; only training puts it so."""
+    text = _capital(chance.choice(("{}", "{}", "Hi! {}", "Please: {}", "One thing, {}", "Listen: {}")).format(clause))
+    return text if text[-1] in '.?!"' else f"{text}."
 
 
 def _capital(text: str) -> str:

@@ -10,7 +10,7 @@ from evals.simulated import own_work, steps
 from evals.simulated.case import Case, Check, Kind
 from evals.simulated.draft import Draft, of_parts
 from evals.simulated.maker import Maker
-from evals.simulated.phrasing import AGAIN, BUSY, CANNOT, CLOSED, FAILED, LACKING, NONE, REMARKS, framed
+from evals.simulated.phrasing import AGAIN, BUSY, CANNOT, CLOSED, FAILED, LACKING, NONE, REMARKS, UNFIT, framed
 from evals.simulated.pools import Split
 from evals.simulated.values import draw
 
@@ -43,7 +43,8 @@ def none(maker: Maker) -> Draft:
     answer = maker.chance.choice(NONE[maker.split])
     check = Check(any=CANNOT)
     task = framed(part.clause, maker.split, maker.chance)
-    return Draft(maker, task, [], answer, check, [], "No tool on offer does this.", without=without)
+    closing = maker.chance.choice(UNFIT) if maker.split == "train" else UNFIT[0]
+    return Draft(maker, task, [], answer, check, [], closing, without=without)
 
 
 def missing(maker: Maker) -> Draft:

@@ -8,7 +8,7 @@ from dataclasses import replace
 from evals.simulated.case import Check
 from evals.simulated.draft import ALL_ASKED, Draft, of_parts
 from evals.simulated.maker import Chosen, Maker, Part
-from evals.simulated.phrasing import IF, framed, requested, words
+from evals.simulated.phrasing import IF, framed, requested, sentence, words
 from evals.simulated.values import Value, draw
 
 THIRD, NESTED, BESIDE = 0.3, 0.3, 0.25
@@ -120,7 +120,8 @@ def conditional(maker: Maker) -> Draft:
     done = [looked, action] if holds else [looked]
     says = action.answer if holds else f"The {words(name)} is {value.given}, so I did nothing."
     closing = ALL_ASKED if holds else f"The {words(name)} is {value.given}, not {asked.given}."
-    task = framed(clause, maker.split, maker.chance)
+    apart = maker.split == "train" and maker.chance.random() < 0.5
+    task = sentence(clause, maker.chance) if apart else framed(clause, maker.split, maker.chance)
     check = Check(calls=tuple(part.call for part in done))
     wanted = [action.chosen, looked.chosen]
     return Draft(maker, task, [part.turn for part in done], says, check, wanted, closing)
