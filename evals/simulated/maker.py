@@ -113,11 +113,11 @@ class Maker:
 
     def part(self, chosen: Chosen, **fixed: Value) -> Part:
         """A part that this tool does; `fixed` are arguments that are given already."""
-        return {"look_up": self.look_up, "search": self.search, "calculate": self.sum}.get(chosen[1].does, self.action)(
-            chosen, **fixed
-        )
+        if chosen[1].does == "look_up":
+            return self.look_up(chosen)
+        return {"search": self.search, "calculate": self.sum}.get(chosen[1].does, self.action)(chosen, **fixed)
 
-    def look_up(self, chosen: Chosen, row: Row | None = None, **fixed: Value) -> Part:
+    def look_up(self, chosen: Chosen, row: Row | None = None) -> Part:
         """Ask for the fields that a tool gives of a record; `row` says which."""
         family, spec = chosen
         row = row or self.chance.choice(self.table(family))

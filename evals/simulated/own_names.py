@@ -172,7 +172,9 @@ class Voice:
             called, texts, parameters = TOOLS[tool]
             others: dict[str, str] = {}
             for own, choices in parameters.items():
-                free = [name for name in choices.format(**self.words).split() if name not in others.values()]
+                free = [
+                    name for name in choices.format(**self.words).split() if name not in (*others.values(), *parameters)
+                ]
                 others[own] = chance.choice(free)
             name = chance.choice(called.split(",")).format(**self.words)
             text = self.said(chance.choice(texts.split("|")))

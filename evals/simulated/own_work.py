@@ -109,9 +109,10 @@ BEAD_TOOLS = ("bead_create", "bead_show", "bead_ready", "bead_claim", "bead_depe
 
 
 def _bead_done(maker: Maker) -> Draft:
-    part, other = _deeds(maker, 2)
-    ready = maker.chance.randint(1, 2)
-    listed = [(part.clause, ()), (other.clause, (1,))] if ready == 1 else [(other.clause, (2,)), (part.clause, ())]
+    part, *others = _deeds(maker, 3 if maker.split == "train" and maker.chance.random() < 0.4 else 2)
+    ready = maker.chance.randint(1, len(others) + 1)
+    listed: list[tuple[str, tuple[int, ...]]] = [(other.clause, (ready,)) for other in others]
+    listed.insert(ready - 1, (part.clause, ()))
     identity = f"b-{ready}"
     close = Call(name="bead_close", arguments={"id": identity, "reason": "It is done."}, free=("reason",))
     turns = [

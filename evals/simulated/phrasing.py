@@ -289,6 +289,33 @@ LACKING = (
     "Please tell me the {} first: which one?",
 )
 """How an argument is asked for that was forgotten; the other splits have the first alone."""
+VAGUE: dict[str, tuple[str, ...]] = {
+    "count": ("some", "a few", "several", "more", "many"),
+    "minutes": ("a while", "some time", "a bit longer"),
+    "seconds": ("a moment", "some time"),
+    "days": ("some days", "a few days", "some time"),
+    "months": ("some months", "a while"),
+    "date": ("another day", "a later day", "some day", "a good day"),
+    "clock": ("another time", "a later hour", "some other time"),
+    "person": ("somebody", "somebody else", "another person", "someone"),
+    "room": ("another room", "a better room", "some room"),
+    "city": ("another city", "some city"),
+    "place": ("another place", "some place"),
+    "cents": ("some money", "a certain sum", "another amount"),
+    "grams": ("some grams", "a certain weight", "a bit"),
+    "metres": ("some metres", "a certain distance"),
+    "millilitres": ("some of it", "a little"),
+    "percent": ("a little", "some percent"),
+    "email": ("an email address", "another address", "the right address"),
+    "phone": ("a phone number", "another number"),
+    "text": ("something", "a few words"),
+    "colour": ("another colour", "a new colour"),
+    "level": ("another level", "a new level"),
+    "language": ("another language", "some language"),
+    "version": ("another version", "a newer version"),
+    "company": ("some company", "another company"),
+}
+"""What people say, in training, who leave open what a tool has to know; by kind."""
 AGAIN = (
     "It failed only for the moment, so I call it again.",
     "That may work the second time, so I repeat the call.",

@@ -9,11 +9,14 @@ from random import Random
 from evals.simulated import own_work, steps
 from evals.simulated.case import Case, Check, Kind
 from evals.simulated.draft import Draft, of_parts
-from evals.simulated.maker import Maker
-from evals.simulated.phrasing import AGAIN, BUSY, CANNOT, CLOSED, FAILED, LACKING, NONE, REMARKS, UNFIT, framed
+from evals.simulated.families import Family, Spec
+from evals.simulated.maker import Chosen, Maker
+from evals.simulated.phrasing import AGAIN, BUSY, CANNOT, CLOSED, FAILED, LACKING, NONE, REMARKS, UNFIT, VAGUE, framed
 from evals.simulated.pools import Split
 from evals.simulated.values import draw
 
+VAGUELY = 0.5
+"""How likely, in training, what lacks is left open in words, and not just left out."""
 ANY = ("look_up", "search", "create", "change", "remove", "calculate")
 
 
@@ -49,11 +52,14 @@ def none(maker: Maker) -> Draft:
 
 def missing(maker: Maker) -> Draft:
     """A task that lacks an argument: nothing is guessed."""
-    chosen = maker.chance.choice(maker.tools(lambda _, spec: bool(spec.lacks)))
-    _, spec = chosen
-    lacking = maker.chance.choice(list(spec.lacks))
-    values = maker.search(chosen).values if spec.does == "search" else maker.arguments(chosen)
-    clause = spec.lacks[lacking].format(**{name: value.said for name, value in values.items()})
+    if maker.split == "train" and maker.chance.random() < VAGUELY:
+        chosen, lacking, clause = _vague(maker)
+    else:
+        chosen = maker.chance.choice(maker.tools(lambda _, spec: bool(spec.lacks)))
+        _, spec = chosen
+        lacking = maker.chance.choice(list(spec.lacks))
+        values = maker.search(chosen).values if spec.does == "search" else maker.arguments(chosen)
+        clause = spec.lacks[lacking].format(**{name: value.said for name, value in values.items()})
     return Draft(
         maker,
         task=framed(clause, maker.split, maker.chance),
@@ -64,6 +70,23 @@ def missing(maker: Maker) -> Draft:
         closing="The {} is missing, so I have to ask for it.",
         lacking=lacking,
     )
+
+
+def _vague(maker: Maker) -> tuple[Chosen, str, str]:
+    """A tool, a parameter of it, and a request that leaves this one open: `water the fern for a while`."""
+    chosen = maker.chance.choice(maker.tools(lambda family, spec: bool(_open(family, spec))))
+    family, spec = chosen
+    lacking = maker.chance.choice(_open(family, spec))
+    said = {name: value.said for name, value in maker.arguments(chosen).items()}
+    said[lacking] = maker.chance.choice(VAGUE[family.kind(spec, lacking)])
+    return chosen, lacking, maker.chance.choice(spec.says).format(**said)
+
+
+def _open(family: Family, spec: Spec) -> list[str]:
+    """The parameters of an action that one can leave open."""
+    if spec.does not in ("create", "change"):
+        return []
+    return [name for name in spec.takes if name != family.key and family.kind(spec, name) in VAGUE]
 
 
 def retry(maker: Maker) -> Draft:

@@ -173,6 +173,10 @@ _MAKERS: dict[str, Callable[[Split, Random], Value]] = {
 }
 
 
+RARE = 0.04
+"""How often one special word stands for a value."""
+
+
 def _pool(names: str) -> list[str]:
     return names.split(",") if "," in names else names.split()
 
@@ -270,7 +274,9 @@ def _wide_clock(chance: Random) -> Value:
         shapes.append(f"{spoken[minute].format(NUMBERS[hour - 1], NUMBERS[hour])} {part}")
     if minute == 0:
         shapes.append(f"{hour} {'pm' if late else 'am'}")
-    return chance.choice((*(Value(shape, given) for shape in shapes), Value("noon", "12:00")))
+    if chance.random() < RARE:
+        return Value("noon", "12:00")
+    return Value(chance.choice(shapes), given)
 
 
 def _wide_minutes(chance: Random) -> Value:
@@ -298,7 +304,9 @@ def _wide_cents(chance: Random) -> Value:
 def _wide_count(chance: Random) -> Value:
     number = chance.randint(2, 60)
     small = chance.randint(2, 20)
-    return chance.choice((Value(NUMBERS[small - 1], small), Value(str(number), number), Value("a dozen", 12)))
+    if chance.random() < RARE:
+        return Value("a dozen", 12)
+    return chance.choice((Value(NUMBERS[small - 1], small), Value(str(number), number)))
 
 
 def _scaled(large: str, small: str, factor: int, most: int = 9) -> Callable[[Random], Value]:
