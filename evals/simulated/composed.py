@@ -228,7 +228,7 @@ def _deeds(thing: str, one: str, key: str, chance: Random) -> Iterator[dict[str,
     """Something that is ordered for a thing, and its end."""
     service, verb, which = chance.choice(SERVICES), chance.choice(ORDERS), f"the {one} {{{key}}}"
     deed, asks = article(service), verb.lower()
-    day = chance.choice(("on_the", "planned_day", "service_day", "wanted_on"))
+    day = chance.choice(("planned_day", "service_day", "set_for", "wanted_on"))
     yield {
         "name": chance.choice((f"{asks.replace(' ', '_')}_{thing}_{service}", f"{thing}_{service}")).replace("-", "_"),
         "text": f"{verb} {deed} of {article(one)} for a day.",

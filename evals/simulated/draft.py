@@ -11,6 +11,7 @@ from evals.simulated.maker import Chosen, Maker, Part
 from evals.simulated.offer import offer, rewritten, rewritten_turn
 from evals.simulated.phrasing import requested, words
 from evals.simulated.pools import Split
+from evals.simulated.renaming import forms
 
 ALL_ASKED = "That is all that was asked."
 
@@ -72,7 +73,8 @@ class Draft:
         if not self.lacking:
             return text
         tool = next(one for one in offered if one.tool == self.wanted[0][1].name)
-        return text.format(words(tool.parameters.get(self.lacking, self.lacking)))
+        shown = tool.parameters.get(self.lacking, self.lacking)
+        return text.format(words(self.lacking if shown in forms(self.lacking) else shown))
 
 
 def of_parts(maker: Maker, parts: Sequence[Part], check: Check | None = None) -> Draft:

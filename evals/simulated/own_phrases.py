@@ -76,7 +76,7 @@ LISTED = ("{}: {}", "{}: {}", "{} - {}", "[{}] {}", "{}) {}", "* {}: {}")
 """How a task stands in a list in training; the other splits know the first alone."""
 PHASES: dict[Split, tuple[str, ...]] = {
     "train": (
-        "The assignment has a {plan} stage and a {work} stage, and begins with {plan}. In {plan}, give the {list} with "
+        "The assignment has the stages {plan} and {work}, and begins with {plan}. In {plan}, give the {list} with "
         "{{next_phase_todos}}. In {work}, do each {entry} and then call {{todo_complete}} for it. When all are ticked "
         "off, {plan} is back: call {{job_complete}}.",
         "Begin with {{next_phase_todos}}: it takes the {list}. Then do every {entry}, each followed by "

@@ -107,15 +107,15 @@ def _other_names(tool: Offered, chance: Random) -> Offered:
     parameters: dict[str, str] = {}
     for parameter, kind in zip(order, kinds, strict=True):
         known = ALIASES.get(kind, ()) if kinds.count(kind) == 1 else ()
-        alias = chance.choice((*known, *_forms(parameter)))
+        alias = chance.choice((*known, *forms(parameter)))
         taken = {*order, *parameters.values()}
         parameters[parameter] = alias if chance.random() < ALIASED and alias not in taken else parameter
     text = styled_text(spec.text, chance) if chance.random() < RESTYLED else ""
     return Offered(family=tool.family, tool=tool.tool, name=name, parameters=parameters, text=text)
 
 
-def _forms(parameter: str) -> tuple[str, ...]:
-    """A parameter's name in other styles."""
+def forms(parameter: str) -> tuple[str, ...]:
+    """A parameter's name in other styles; it means the same in all of them."""
     return (camel(parameter), f"the_{parameter}", f"{parameter}_value", f"p_{parameter}")
 
 

@@ -15,6 +15,8 @@ from evals.simulated.phrasing import AGAIN, BUSY, CANNOT, CLOSED, FAILED, LACKIN
 from evals.simulated.pools import Split
 from evals.simulated.values import draw
 
+SHORTEST = 5
+"""Letters of a name that can be misspelt and still be recognised."""
 VAGUELY = 0.5
 """How likely, in training, what lacks is left open in words, and not just left out."""
 ANY = ("look_up", "search", "create", "change", "remove", "calculate")
@@ -114,6 +116,8 @@ def corrected(maker: Maker) -> Draft:
         part = maker.look_up(maker.chance.choice(fitting))
         family, _ = part.chosen
         right = str(part.call.arguments[family.key])
+        if len(right) < SHORTEST:
+            continue
         wrong = _misspelt(right, maker.chance)
         keys = [str(row[family.key].given) for row in maker.table(family)]
         if difflib.get_close_matches(wrong, keys, n=1, cutoff=0.5) == [right] and wrong not in keys:
