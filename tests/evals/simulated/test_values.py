@@ -8,7 +8,7 @@ from random import Random
 
 import pytest
 
-from evals.simulated.pools import NUMBERS
+from evals.simulated.pools import FIRST, HOSTS, LAST, NUMBERS, POOLS
 from evals.simulated.values import FORMS, Value, draw, is_text, kinds
 from evals.simulated.world import calculate
 
@@ -103,3 +103,11 @@ def test_training_draws_from_thousands_of_names() -> None:
     for kind, least in (("person", 900), ("topic", 600), ("item", 600), ("email", 950), ("code", 950), ("city", 200)):
         assert len({draw(kind, "train", Random(seed)).said for seed in range(1000)}) >= least, kind
     assert all(draw(kind, "train", Random(1)).said for kind in kinds())
+
+
+def test_the_splits_share_no_name() -> None:
+    for named in (FIRST, LAST, HOSTS, *POOLS.values()):
+        sets = [
+            {name.casefold() for name in (text.split(",") if "," in text else text.split())} for text in named.values()
+        ]
+        assert sum(map(len, sets)) == len(set().union(*sets))
