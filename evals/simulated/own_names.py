@@ -27,7 +27,7 @@ LISTS = (
     ("run_sheet", "line"),
     ("queue", "order"),
     ("tracker", "task"),
-    ("register", "action"),
+    ("ledger", "action"),
 )
 """What a list is called, and what stands on it."""
 CARDS = "card issue slip package unit block node chunk lot errand assignment quest topic job work_order"

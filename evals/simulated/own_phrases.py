@@ -191,15 +191,17 @@ STUDIES: dict[Split, tuple[str, ...]] = {
 
 
 def settings(split: Split, chance: Random) -> list[str]:
-    """Five to eight names of settings; in training most are of two words."""
+    """Some names of settings, none the end of another, so that each line is found in one place."""
     if split != "train":
         return chance.sample(SETTINGS[split], min(len(SETTINGS[split]), chance.randint(5, 8)))
-    found: dict[str, None] = {}
+    found: list[str] = []
     count = chance.randint(4, 8)
     while len(found) < count:
         last = chance.choice((*MORE_SETTINGS.split(), *SETTINGS["train"]))
-        found[f"{chance.choice(OF_SETTINGS.split())}_{last}" if chance.random() < 0.6 else last] = None
-    return list(found)
+        name = f"{chance.choice(OF_SETTINGS.split())}_{last}" if chance.random() < 0.6 else last
+        if not any(name.endswith(other) or other.endswith(name) for other in found):
+            found.append(name)
+    return found
 
 
 def path(split: Split, chance: Random) -> str:
