@@ -17,7 +17,7 @@ NEIGHBOURS = 2
 """Tools of the wanted one's own family that are always on offer beside it; in training there may be more."""
 CROWDED = 0.5
 """How likely, in training, the others on offer are of few families, so that many are alike."""
-ROOM = 900
+ROOM = 820
 """Signs that the names, parameters and texts on offer have together, at most, in training: prompts stay short."""
 
 
@@ -45,15 +45,16 @@ def offer(
     own = {family.name for family, _ in [*wanted[:1], *without]}
     near = [(f.name, s.name) for f, s in everything if f.name in own and (f.name, s.name) not in {*chosen, *closed}]
     chance.shuffle(near)
-    chosen += near[:NEIGHBOURS]
-    taken = {*chosen, *closed}
+    beside = near[:NEIGHBOURS]
+    taken = {*chosen, *beside, *closed}
     rest = [name for f, s in everything if (name := (f.name, s.name)) not in taken]
-    count = max(0, size - len(chosen) - len(more))
+    count = max(0, size - len(chosen) - len(beside) - len(more))
     if split == "train":
-        chosen = _fitting(chosen, _crowd(rest, {family.name for family, _ in [*wanted, *without]}, chance), count, more)
+        crowd = _crowd(rest, {family.name for family, _ in [*wanted, *without]}, chance)
+        chosen = _fitting(chosen, [*beside, *crowd[:count]], more)
     else:
         chance.shuffle(rest)
-        chosen += rest[:count]
+        chosen += [*beside, *rest[:count]]
     offered = [Offered(family=family, tool=tool) for family, tool in chosen] + list(more)
     chance.shuffle(offered)
     return tuple(renamed(offered, chance)) if split == "train" else tuple(offered)
@@ -70,11 +71,11 @@ def _crowd(rest: Sequence[Name], own: set[str], chance: Random) -> list[Name]:
     return chance.sample(rest, min(len(rest), SIZES["train"][1]))
 
 
-def _fitting(chosen: Sequence[Name], others: Sequence[Name], count: int, more: Sequence[Offered]) -> list[Name]:
+def _fitting(chosen: Sequence[Name], others: Sequence[Name], more: Sequence[Offered]) -> list[Name]:
     """What has to be on offer, and as many others as there is room for."""
     room = ROOM - sum(map(_length, chosen)) - sum(len(f"{one.called} {one.parameters} {one.text}") for one in more)
     found = list(chosen)
-    for name in others[:count]:
+    for name in others:
         room -= _length(name)
         if room > 0:
             found.append(name)
