@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from agent.errors import InputError
 from agent.messages import Json
-from evals.simulated.values import Split
+from evals.simulated.pools import Split
 from training.rows import document_key
 
 Kind = Literal[

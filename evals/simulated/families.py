@@ -1,7 +1,7 @@
 """Families of simulated tools: a table of records, and the tools that read and change it. Data in `families/`.
 
-A family belongs to one split. The tools of one family are near neighbours: they share the table, and differ in what
-they do with it.
+A family belongs to one split; training has a folder of them, by subject, and composed ones beside them. The tools of
+one family are near neighbours: they share the table, and differ in what they do with it.
 """
 
 from __future__ import annotations
@@ -15,7 +15,9 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict
 
 from agent.messages import Json
-from evals.simulated.values import FORMS, Split, Value, draw, is_text
+from evals.simulated.composed import composed
+from evals.simulated.pools import Split
+from evals.simulated.values import FORMS, Value, draw, is_text
 
 FOLDER = Path(__file__).parent / "families"
 RECORDS = 4
@@ -79,8 +81,8 @@ class Family(BaseModel):
     def spec(self, name: str) -> Spec:
         return next(spec for spec in self.tools if spec.name == name)
 
-    def function(self, spec: Spec) -> Json:
-        """The function schema in OpenAI's form."""
+    def function(self, spec: Spec, text: str = "") -> Json:
+        """The function schema in OpenAI's form; `text` is said instead of the tool's own."""
         kinds = [self.kind(spec, parameter) for parameter in spec.takes]
         forms = [FORMS[kind] for kind in dict.fromkeys(kinds) if kind in FORMS]
         properties = {
@@ -88,15 +90,20 @@ class Family(BaseModel):
             for parameter, kind in zip(spec.takes, kinds, strict=True)
         }
         parameters = {"type": "object", "properties": properties, "required": list(spec.takes)}
-        text = " ".join([spec.text, *forms])
-        return {"type": "function", "function": {"name": spec.name, "description": text, "parameters": parameters}}
+        description = " ".join([text or spec.text, *forms])
+        return {
+            "type": "function",
+            "function": {"name": spec.name, "description": description, "parameters": parameters},
+        }
 
 
 @lru_cache(maxsize=4)
 def families(split: Split) -> dict[str, Family]:
-    """The families of a split, by name."""
-    content = tomllib.loads((FOLDER / f"{split}.toml").read_text(encoding="utf-8"))
-    found = [Family.model_validate(entry) for entry in content["family"]]
+    """The families of a split, by name; for training also composed ones."""
+    paths = sorted((FOLDER / "train").glob("*.toml")) if split == "train" else [FOLDER / f"{split}.toml"]
+    entries = [entry for path in paths for entry in tomllib.loads(path.read_text(encoding="utf-8"))["family"]]
+    names = {tool["name"] for entry in entries for tool in entry["tools"]}
+    found = [Family.model_validate(entry) for entry in [*entries, *(composed(names) if split == "train" else [])]]
     return {family.name: family for family in found}
 
 

@@ -5,19 +5,28 @@ A maker draws records and values as it is asked for parts, so that every part of
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from random import Random
 
 from agent.messages import Json
-from evals.simulated.case import Call, Turn
+from evals.simulated.case import Call, Offered, Turn
 from evals.simulated.families import Family, Row, Spec, families, table
-from evals.simulated.phrasing import ASKED, words
-from evals.simulated.values import Split, Value, draw
+from evals.simulated.own_names import Voice
+from evals.simulated.phrasing import ASKED, WHAT, words
+from evals.simulated.pools import Split
+from evals.simulated.values import Value, draw
 from evals.simulated.world import calculate
 
 LINKS = frozenset({"email", "phone", "city", "person", "date", "clock", "room", "text"})
 """Kinds of which one tool's result can be another's argument."""
+MORE_LINKS = frozenset(
+    {"cents", "count", "colour", "company", "country", "language", "level", "place", "url", "version"}
+)
+"""Those that training has besides."""
+SAYS = 0.5
+"""How likely, in training, a look-up is asked for in words of its own."""
 
 Chosen = tuple[Family, Spec]
 
@@ -61,6 +70,7 @@ class Maker:
     chance: Random
     rows: dict[str, list[Row]] = field(default_factory=dict)
     made: int = 0
+    words: Voice | None = None
 
     @property
     def records(self) -> dict[str, list[Json]]:
@@ -75,9 +85,25 @@ class Maker:
 
     def choose(self, *does: str) -> Chosen:
         """A tool that does one of these; every family is as likely as the others."""
-        fitting = self.tools(lambda _, spec: spec.does in does)
-        name = self.chance.choice(sorted({family.name for family, _ in fitting}))
-        return self.chance.choice([one for one in fitting if one[0].name == name])
+        fitting = _doing(self.split, does)
+        return self.chance.choice(fitting[self.chance.choice(sorted(fitting))])
+
+    @property
+    def voice(self) -> Voice | None:
+        """What a training case calls the tools for one's own work; None in the other splits, which name them as is."""
+        if self.words is None and self.split == "train":
+            self.words = Voice.drawn(self.chance)
+        return self.words
+
+    def said(self, phrases: Sequence[str]) -> str:
+        """One of some phrases about one's own work. Only training has several, and puts in its own words."""
+        return self.voice.said(self.chance.choice(phrases)) if self.voice else phrases[0].format()
+
+    def own_tools(self, names: Sequence[str], family: str) -> list[Offered]:
+        """Tools of `work` or `files`, as this case calls them."""
+        if self.voice:
+            return self.voice.offered(names, family, self.chance)
+        return [Offered(family=family, tool=name) for name in names]
 
     def table(self, family: Family) -> list[Row]:
         """The records of a family; drawn when they are first needed, their keys all different."""
@@ -87,22 +113,22 @@ class Maker:
 
     def part(self, chosen: Chosen, **fixed: Value) -> Part:
         """A part that this tool does; `fixed` are arguments that are given already."""
-        return {"look_up": self.look_up, "search": self.search, "calculate": self.sum}.get(chosen[1].does, self.action)(
-            chosen, **fixed
-        )
+        if chosen[1].does == "look_up":
+            return self.look_up(chosen)
+        return {"search": self.search, "calculate": self.sum}.get(chosen[1].does, self.action)(chosen, **fixed)
 
-    def look_up(self, chosen: Chosen, **fixed: Value) -> Part:
-        """Ask for the fields that a tool gives of a record."""
+    def look_up(self, chosen: Chosen, row: Row | None = None) -> Part:
+        """Ask for the fields that a tool gives of a record; `row` says which."""
         family, spec = chosen
-        row = self.chance.choice(self.table(family))
+        row = row or self.chance.choice(self.table(family))
         key = {family.key: row[family.key]}
         ref = family.ref.format(**{family.key: row[family.key].said})
         shown = {name: row[name] for name in spec.gives}
-        asked = " and ".join(f"the {words(name)}" for name in shown) + f" of {ref}"
+        clause = self.asked(spec, shown, ref, str(row[family.key].said))
         said = ", ".join(f"{words(name)} {value.given}" for name, value in shown.items())
         return Part(
             chosen,
-            self.chance.choice(ASKED[self.split]).format(asked),
+            clause,
             Call(name=spec.name, arguments={family.key: row[family.key].given}),
             thought(spec, key),
             f"{ref[0].upper()}{ref[1:]}: {said}.",
@@ -111,6 +137,18 @@ class Maker:
             key,
             shown,
         )
+
+    def asked(self, spec: Spec, shown: Iterable[str], ref: str, key: str) -> str:
+        """How somebody asks for fields of a record. In training also as a question, or in the tool's own words."""
+        if self.split == "train" and spec.says and self.chance.random() < SAYS:
+            return self.chance.choice(spec.says).format(**{spec.takes[0]: key})
+        asked = " and ".join(f"the {words(name)}" for name in shown) + f" of {ref}"
+        return self.question(asked)
+
+    def question(self, asked: str) -> str:
+        """How somebody asks for `the keeper of the boat`; in training also as a question."""
+        questions = WHAT if self.split == "train" and self.chance.random() < SAYS / 2 else ()
+        return self.chance.choice(questions or ASKED[self.split]).format(asked)
 
     def search(self, chosen: Chosen, **fixed: Value) -> Part:
         """Ask for the records that have what one of them has."""
@@ -158,29 +196,56 @@ class Maker:
             values[family.key] = row[family.key]
         return values
 
-    def producers(self, kind: str) -> list[tuple[Chosen, str]]:
+    def producers(self, kind: str) -> Sequence[tuple[Chosen, str]]:
         """The look-ups that show a value of a kind, each with the field."""
-        return [
-            ((family, spec), name)
-            for family, spec in self.tools(lambda _, spec: spec.does == "look_up")
-            for name in spec.gives
-            if family.fields[name] == kind
-        ]
+        return _producers(self.split).get(kind, ())
 
-    def consumers(self, least: int) -> list[tuple[Chosen, list[str]]]:
+    def consumers(self, least: int) -> Sequence[tuple[Chosen, Sequence[str]]]:
         """The actions with at least so many parameters that another tool can provide, each with them."""
-        found = []
-        for family, spec in self.tools(lambda _, spec: spec.does in ("create", "change")):
-            linked = [name for name in self.linked(family, spec) if self.producers(family.kind(spec, name))]
+        return _consumers(self.split, least)
+
+
+def _everything(split: Split) -> list[Chosen]:
+    return [(family, spec) for family in families(split).values() for spec in family.tools]
+
+
+@lru_cache(maxsize=64)
+def _doing(split: Split, does: tuple[str, ...]) -> dict[str, list[Chosen]]:
+    """The tools that do one of these, by family."""
+    found: dict[str, list[Chosen]] = {}
+    for family, spec in _everything(split):
+        if spec.does in does:
+            found.setdefault(family.name, []).append((family, spec))
+    return found
+
+
+@lru_cache(maxsize=4)
+def _producers(split: Split) -> dict[str, list[tuple[Chosen, str]]]:
+    found: dict[str, list[tuple[Chosen, str]]] = {}
+    for family, spec in _everything(split):
+        if spec.does == "look_up":
+            for name in spec.gives:
+                found.setdefault(family.fields[name], []).append(((family, spec), name))
+    return found
+
+
+@lru_cache(maxsize=16)
+def _consumers(split: Split, least: int) -> list[tuple[Chosen, list[str]]]:
+    found = []
+    for family, spec in _everything(split):
+        if spec.does in ("create", "change"):
+            linked = [name for name in _linked(family, spec, split) if _producers(split).get(family.kind(spec, name))]
             if len(linked) >= least:
                 found.append(((family, spec), linked))
-        return found
+    return found
 
-    def linked(self, family: Family, spec: Spec) -> Iterator[str]:
-        """The parameters of a tool that can come from another; not the key of what is changed."""
-        for name in spec.takes:
-            if family.kind(spec, name) in LINKS and not (spec.does == "change" and name == family.key):
-                yield name
+
+def _linked(family: Family, spec: Spec, split: Split) -> Iterator[str]:
+    """The parameters of a tool that can come from another; not the key of what is changed."""
+    links = LINKS | MORE_LINKS if split == "train" else LINKS
+    for name in spec.takes:
+        if family.kind(spec, name) in links and not (spec.does == "change" and name == family.key):
+            yield name
 
 
 def thought(spec: Spec, values: Row) -> str:

@@ -2,77 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
+from evals.simulated import own_phrases as phrases
 from evals.simulated.case import Call, Check, Turn, Work
 from evals.simulated.draft import Draft
 from evals.simulated.maker import Maker, Part
-from evals.simulated.offer import own_tools
-from evals.simulated.phrasing import framed
-from evals.simulated.values import Split, draw
-
-SETTINGS: dict[Split, tuple[str, ...]] = {
-    "train": ("colour", "width", "retries", "level", "volume", "shift", "limit", "border", "margin", "speed", "owner"),
-    "dev": ("depth", "angle", "pace", "tone", "unit"),
-    "test": ("timeout", "replicas", "threshold", "port", "cache_size", "batch", "horizon", "quota"),
-}
-PATHS: dict[Split, tuple[str, ...]] = {
-    "train": ("shop.cfg", "docs/house.txt", "line.conf", "plan.ini"),
-    "dev": ("tool.cfg",),
-    "test": ("service.toml", "deploy/cluster.yaml", "notes/limits.txt"),
-}
-EDITS: dict[Split, tuple[str, ...]] = {
-    "train": ("set {key} to {new} in {path}", "change {key} from {old} to {new} in the document {path}"),
-    "dev": ("let {key} be {new} in {path}",),
-    "test": ("make {key} {new} instead of {old} in the file {path}", "raise or lower {key} to {new} in {path}"),
-}
-TODO: dict[Split, str] = {
-    "train": "Do every entry of this checklist, and use {todo_complete} right after each:\n",
-    "dev": "The list below is yours; {todo_complete} follows each task:\n",
-    "test": "Work through these tasks in order and call {todo_complete} as soon as one is done:\n",
-}
-PHASES: dict[Split, str] = {
-    "train": "The assignment has a planning stage and a working stage, and begins with planning. In planning, give the "
-    "checklist with {next_phase_todos}. In working, do each entry and then call {todo_complete} for it. When all are "
-    "ticked off, planning is back: call {finish}.",
-    "dev": "Plan first with {next_phase_todos}, then do and call {todo_complete} each time, at last call {finish}.",
-    "test": "A job has a strategic phase, where you plan with {next_phase_todos} and in the end call {finish}, and a "
-    "tactical phase between, where you do the tasks and call {todo_complete} after each. It starts strategic.",
-}
-BEADS: dict[Split, tuple[str, ...]] = {
-    "train": ("take a free card, do what it says and finish it", "pick up the next card and see it through"),
-    "dev": ("handle one bead that is ready",),
-    "test": ("do the work of the next ready bead, from claim to close", "get one ready bead done and closed"),
-}
-WAITING: dict[Split, tuple[str, ...]] = {
-    "train": ('pin a card "{}" that has to wait for the card {}',),
-    "dev": ('create a bead "{}" after {}',),
-    "test": ('create a bead "{}" which depends on the bead {}',),
-}
-HAND_OVER: dict[Split, str] = {
-    "train": "Big separate assignments go to colleagues with {delegate}; small things you do yourself.",
-    "dev": "Use {delegate} for large parts only.",
-    "test": "What is long and independent goes to sub-agents through {delegate}; what takes a call or two does not.",
-}
-STUDIES: dict[Split, tuple[str, ...]] = {
-    "train": ("write a full study of the housing market in {}", "read the whole archive about {} and sum it up"),
-    "dev": ("survey all schools in {}",),
-    "test": ("go through ten years of council minutes of {} and report", "prepare a long report on the history of {}"),
-}
+from evals.simulated.phrasing import framed, requested
+from evals.simulated.pools import Split
+from evals.simulated.values import draw
 
 
 def edit(maker: Maker) -> Draft:
     """One value of a file is changed; the rest stays as it is."""
     chance, split = maker.chance, maker.split
-    keys = chance.sample(SETTINGS[split], min(len(SETTINGS[split]), chance.randint(5, 8)))
-    lines = [f"{key} = {chance.randint(1, 90)}" for key in keys]
+    keys = phrases.settings(split, chance)
+    sign = chance.choice(phrases.SIGNS) if split == "train" else phrases.SIGNS[0]
+    lines = [f"{key}{sign}{chance.randint(1, 90)}" for key in keys]
     place = chance.randrange(len(keys))
     key = keys[place]
-    old, new = lines[place].rpartition(" ")[2], str(chance.randint(100, 900))
-    path = chance.choice(PATHS[split])
-    after = [*lines[:place], f"{key} = {new}", *lines[place + 1 :]]
-    clause = chance.choice(EDITS[split]).format(key=key, old=old, new=new, path=path)
-    change = Call(name="edit_file", arguments={"path": path, "old": lines[place], "new": f"{key} = {new}"})
+    old, new = lines[place].removeprefix(f"{key}{sign}"), str(chance.randint(100, 900))
+    path = phrases.path(split, chance)
+    after = [*lines[:place], f"{key}{sign}{new}", *lines[place + 1 :]]
+    clause = chance.choice(phrases.EDITS[split]).format(key=key, old=old, new=new, path=path)
+    change = Call(name="edit_file", arguments={"path": path, "old": lines[place], "new": f"{key}{sign}{new}"})
     return Draft(
         maker,
         task=framed(clause, split, chance),
@@ -85,7 +38,7 @@ def edit(maker: Maker) -> Draft:
         wanted=[],
         closing="The rest stays as it was.",
         files={path: "\n".join(lines) + "\n"},
-        more=own_tools(("read_file", "edit_file", "write_file"), "files"),
+        more=maker.own_tools(("read_file", "edit_file", "write_file"), "files"),
     )
 
 
@@ -108,7 +61,8 @@ def todo(maker: Maker) -> Draft:
     """Tasks on a list, each closed when it is done."""
     parts = _deeds(maker, maker.chance.randint(2, 3))
     turns = [turn for number, part in enumerate(parts, 1) for turn in (part.turn, _complete(number))]
-    listed = "\n".join(f"t-{number}: {part.clause}" for number, part in enumerate(parts, 1))
+    shape = maker.chance.choice(phrases.LISTED) if maker.split == "train" else phrases.LISTED[0]
+    listed = "\n".join(shape.format(f"t-{number}", part.clause) for number, part in enumerate(parts, 1))
     return Draft(
         maker,
         task=listed,
@@ -117,9 +71,9 @@ def todo(maker: Maker) -> Draft:
         check=Check(calls=_calls(turns)),
         wanted=[part.chosen for part in parts],
         closing="Nothing is open.",
-        instructions=TODO[maker.split].strip(),
+        instructions=maker.said(phrases.TODO[maker.split]).strip(),
         work=Work(todos=tuple(part.clause for part in parts)),
-        more=own_tools(("todo_add", "todo_complete", "todo_list"), "work"),
+        more=maker.own_tools(("todo_add", "todo_complete", "todo_list"), "work"),
     )
 
 
@@ -134,15 +88,15 @@ def phases(maker: Maker) -> Draft:
     turns.append(Turn(thought="Everything is done, so the job ends.", calls=(end,)))
     return Draft(
         maker,
-        task=framed(" and ".join(clauses), maker.split, maker.chance),
+        task=_both(maker, clauses),
         turns=turns,
         answer="The job is complete.",
         check=Check(calls=_calls(turns)),
         wanted=[part.chosen for part in parts],
         closing="The job has ended.",
-        instructions=PHASES[maker.split].replace("{finish}", "{job_complete}"),
+        instructions=maker.said(phrases.PHASES[maker.split]),
         work=Work(phase="strategic"),
-        more=own_tools(("todo_complete", "todo_list", "next_phase_todos", "job_complete"), "work"),
+        more=maker.own_tools(("todo_complete", "todo_list", "next_phase_todos", "job_complete"), "work"),
     )
 
 
@@ -155,9 +109,10 @@ BEAD_TOOLS = ("bead_create", "bead_show", "bead_ready", "bead_claim", "bead_depe
 
 
 def _bead_done(maker: Maker) -> Draft:
-    part, other = _deeds(maker, 2)
-    ready = maker.chance.randint(1, 2)
-    listed = [(part.clause, ()), (other.clause, (1,))] if ready == 1 else [(other.clause, (2,)), (part.clause, ())]
+    part, *others = _deeds(maker, 3 if maker.split == "train" and maker.chance.random() < 0.4 else 2)
+    ready = maker.chance.randint(1, len(others) + 1)
+    listed: list[tuple[str, tuple[int, ...]]] = [(other.clause, (ready,)) for other in others]
+    listed.insert(ready - 1, (part.clause, ()))
     identity = f"b-{ready}"
     close = Call(name="bead_close", arguments={"id": identity, "reason": "It is done."}, free=("reason",))
     turns = [
@@ -168,14 +123,14 @@ def _bead_done(maker: Maker) -> Draft:
     ]
     return Draft(
         maker,
-        task=framed(maker.chance.choice(BEADS[maker.split]), maker.split, maker.chance),
+        task=framed(_own(maker, phrases.BEADS), maker.split, maker.chance),
         turns=turns,
         answer=f"{identity} is done and closed.",
         check=Check(calls=_calls(turns)[1:]),
         wanted=[part.chosen],
         closing="It is closed.",
         work=Work(beads=tuple(listed)),
-        more=own_tools(BEAD_TOOLS, "work"),
+        more=maker.own_tools(BEAD_TOOLS, "work"),
     )
 
 
@@ -192,38 +147,36 @@ def _bead_waits(maker: Maker) -> Draft:
     ]
     return Draft(
         maker,
-        task=framed(maker.chance.choice(WAITING[maker.split]).format(title, on), maker.split, maker.chance),
+        task=framed(_own(maker, phrases.WAITING).format(title, on), maker.split, maker.chance),
         turns=turns,
         answer=f"b-3 waits for {on}.",
         check=Check(calls=_calls(turns)),
         wanted=[],
         closing="It waits.",
         work=Work(beads=tuple((part.clause, ()) for part in parts)),
-        more=own_tools(BEAD_TOOLS, "work"),
+        more=maker.own_tools(BEAD_TOOLS, "work"),
     )
 
 
 def delegate(maker: Maker) -> Draft:
     """Long parts that do not need each other are handed over at once."""
-    about: list[str] = []
-    while len(about) < 2:
-        city = draw("city", maker.split, maker.chance).said
-        about += [city] if city not in about else []
-    clauses = [maker.chance.choice(STUDIES[maker.split]).format(city) for city in about]
+    count = maker.chance.choice((2, 2, 3)) if maker.split == "train" else 2
+    about = phrases.about(maker.split, maker.chance, count)
+    clauses = [maker.chance.choice(phrases.STUDIES[maker.split]).format(city) for city in about]
     results = {city: f"{city}: {maker.chance.randint(100, 999)} entries" for city in about}
     arguments = {"tasks": [{"task": clause} for clause in clauses], "parallel": True}
     call = Call(name="delegate", arguments=arguments, free=("tasks", "parallel"))
     return Draft(
         maker,
-        task=framed(" and ".join(clauses), maker.split, maker.chance),
+        task=_both(maker, clauses),
         turns=[Turn(thought="These are long and independent, so I hand them over.", calls=(call,))],
         answer=f"The reports are there. {'. '.join(results.values())}.",
         check=Check(calls=(call,), contains=tuple(results.values()), mentions=tuple(about)),
         wanted=[],
-        closing="Both reports are there.",
-        instructions=HAND_OVER[maker.split],
+        closing="Both reports are there." if count == 2 else "All reports are there.",
+        instructions=maker.said(phrases.HAND_OVER[maker.split]),
         work=Work(results=results),
-        more=own_tools(("delegate",), "work"),
+        more=maker.own_tools(("delegate",), "work"),
     )
 
 
@@ -238,10 +191,23 @@ def alone(maker: Maker) -> Draft:
         check=Check(calls=(part.call,), contains=part.contains),
         wanted=[part.chosen],
         closing="That is all that was asked.",
-        instructions=HAND_OVER[maker.split],
+        instructions=maker.said(phrases.HAND_OVER[maker.split]),
         work=Work(),
-        more=own_tools(("delegate",), "work"),
+        more=maker.own_tools(("delegate",), "work"),
     )
+
+
+def _own(maker: Maker, table: Mapping[Split, Sequence[str]]) -> str:
+    """A phrase about one's own work, in the words of the case."""
+    phrase = maker.chance.choice(table[maker.split])
+    return maker.voice.said(phrase) if maker.voice else phrase.format()
+
+
+def _both(maker: Maker, clauses: Sequence[str]) -> str:
+    """All of it as one task; training puts it in more ways."""
+    if maker.split == "train":
+        return requested(clauses, maker.split, maker.chance)
+    return framed(" and ".join(clauses), maker.split, maker.chance)
 
 
 def _calls(turns: Sequence[Turn]) -> tuple[Call, ...]:

@@ -12,8 +12,8 @@ from pathlib import Path
 from random import Random
 
 from evals.simulated.case import Case, Kind, as_jsonl
+from evals.simulated.pools import Split
 from evals.simulated.scenarios import make
-from evals.simulated.values import Split
 
 FOLDER = Path(__file__).parent.parent / "cases" / "acting"
 COUNTS: Mapping[Kind, int] = {

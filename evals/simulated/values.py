@@ -9,66 +9,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import date, timedelta
 from random import Random
-from typing import Literal
 
-Split = Literal["train", "dev", "test"]
-SPLITS: tuple[Split, ...] = ("train", "dev", "test")
+from evals.simulated.pools import ADJECTIVES, FIRST, HOSTS, LAST, NUMBERS, POOLS, SYLLABLES, TEXTS, WORDS, Split
+
 Scalar = str | int
-
-_FIRST = {
-    "train": "Ana Jon Mira Theo Lena Omar Ines Paul Vera Hugo Nadia Carl Rosa Emil Tara Otto Lucia Sven Greta Ivan",
-    "dev": "Elif Bruno Sofie Kofi Amina Rolf",
-    "test": "Yuki Priya Mateo Freya Samir Olga Dario Wanda Bilal Chloe Anders Zofia Kenji Noor",
-}
-_LAST = {
-    "train": "Ruiz Hale Novak Berg Costa Lind Marek Dunn Vogel Silva Brandt Keller Moss Petrov Wirth Aldea Frost",
-    "dev": "Aydin Mensah Holm Rinaldi Krause",
-    "test": "Tanaka Okafor Lindqvist Moretti Haddad Szabo Fontaine Bakker Iyer Nilsen Quispe Warren",
-}
-_POOLS = {
-    "city": {
-        "train": "Lisbon Oslo Vienna Bremen Lyon Turin Porto Ghent Riga Zagreb Malaga Leeds Basel Gdansk Bergen Cork",
-        "dev": "Izmir Accra Aarhus Verona Trier",
-        "test": "Osaka Lagos Malmo Naples Amman Szeged Nantes Utrecht Pune Bodo Cusco Tampa",
-    },
-    "topic": {
-        "train": "budget,hiring,garden,safety,archive,roadmap,winter sale,harbour,first aid,water,chess,night shift,"
-        "recycling,paint,inventory,solar,training,fire drill,newsletter,lighting",
-        "dev": "pottery,statistics,sailing,grammar,first violin",
-        "test": "dentist,tax return,tyre change,election,volcano,piano lesson,passport renewal,railway strike,"
-        "harvest,comet,ferry,vaccination,marathon",
-    },
-    "item": {
-        "train": "blue valve,copper wire,desk lamp,oak shelf,steel bolt,paper roll,glass jar,rubber seal,wool blanket,"
-        "brass hinge,canvas bag,clay pot,cork board,filter,garden hose,ladder",
-        "dev": "fig tree,lavender,blue fern,tomato,mint",
-        "test": "quartz lens,magnet,pipette,beaker,centrifuge rotor",
-    },
-    "place": {
-        "train": "the old mill,Station Square,the north gate,Linden Park,the town hall,Mill Lane,the city library,"
-        "the swimming pool,Harbour Street,the bus depot",
-        "dev": "the lighthouse,Castle Hill",
-        "test": "the opera house,Fort Nine,the glass bridge,the clock tower,Tiger Temple,the wax museum,Pier Seven",
-    },
-    "venue": {
-        "train": "Red Door,Old Harbour,Green Fork",
-        "dev": "Three Lamps,Silver Spoon",
-        "test": "Blue Heron,Stone Garden,Lantern House,Copper Kettle,Paper Moon,Ninth Wave,Salt Cellar",
-    },
-    "company": {
-        "train": "Norvik,Altrex",
-        "dev": "Tessal,Morun",
-        "test": "Quandor,Helvia,Brightmoor,Zelkon,Ostrava Steel,Palmyre",
-    },
-    "cuisine": {"train": "Greek,Thai", "dev": "Turkish,Danish", "test": "ramen,Lebanese,Peruvian,vegan,Korean"},
-    "condition": {"train": "dry,humid", "dev": "hazy,mild", "test": "cloudy,sunny,rainy,foggy,stormy"},
-}
-_TEXTS = {
-    "train": ("the {item} is ready", "please bring the {item}", "we start with {topic}", "thank you for the {item}"),
-    "dev": ("the {item} needs care", "the {topic} class is full"),
-    "test": ("the notes about {topic} are attached", "{topic} is off the agenda", "everybody asks about {topic}"),
-}
-_NUMBERS = ("one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve")
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,42 +25,32 @@ class Value:
 
 def draw(kind: str, split: Split, chance: Random) -> Value:
     """A value of a kind. Raises KeyError for a kind that nobody knows."""
-    if kind in _POOLS:
-        pool = _POOLS[kind][split]
-        return _same(chance.choice(pool.split(",") if "," in pool else pool.split()))
+    if split == "train" and kind in _WIDE:
+        return _WIDE[kind](chance)
+    if kind in POOLS:
+        return _same(chance.choice(_pool(POOLS[kind][split])))
     return _MAKERS[kind](split, chance)
+
+
+def kinds() -> frozenset[str]:
+    """Every kind that training has."""
+    return frozenset({*POOLS, *WORDS, *_WIDE, *_MAKERS})
 
 
 def is_text(kind: str) -> bool:
     """Whether arguments of this kind are texts; the others are whole numbers."""
-    return kind not in ("count", "minutes", "cents", "metres", "grams")
+    return kind not in _WHOLE
 
 
+_WHOLE = frozenset(
+    {"count", "minutes", "cents", "metres", "grams", "seconds", "days", "hours", "percent", "millilitres"}
+    | {"megabytes", "centimetres", "large", "year", "months", "degrees"}
+)
 FORMS = {
     "date": "Dates are YYYY-MM-DD.",
     "clock": "Times are HH:MM of 24 hours.",
 }
 """What a tool's description says of the kinds that have to be written in one way."""
-ALIASES: dict[str, tuple[str, ...]] = {
-    "person": ("person", "full_name", "who", "individual"),
-    "city": ("town_name", "city_name", "municipality"),
-    "email": ("email_address", "mailbox", "e_mail"),
-    "phone": ("telephone", "number_to_call", "phone_no"),
-    "date": ("day", "on_day", "calendar_date", "when_day"),
-    "clock": ("hour", "time_of_day", "clock_time"),
-    "minutes": ("length_minutes", "duration_in_minutes", "mins"),
-    "cents": ("amount_cents", "sum_in_cents", "value_cents"),
-    "count": ("number", "how_many", "n", "amount"),
-    "topic": ("heading", "theme", "called"),
-    "item": ("article", "product", "thing"),
-    "code": ("code", "id_code", "key", "identifier"),
-    "text": ("words", "message_text", "note"),
-    "room": ("location_code", "space", "room_number"),
-    "metres": ("length_metres", "metres_away", "distance_in_metres"),
-    "grams": ("weight_grams", "grams_total", "weight_in_grams"),
-    "place": ("spot", "place_name", "where"),
-}
-"""Other names for a parameter of a kind, for training on renamed ones."""
 
 
 def _same(text: str) -> Value:
@@ -124,12 +58,12 @@ def _same(text: str) -> Value:
 
 
 def _person(split: Split, chance: Random) -> Value:
-    return _same(f"{chance.choice(_FIRST[split].split())} {chance.choice(_LAST[split].split())}")
+    return _same(f"{chance.choice(FIRST[split].split())} {chance.choice(LAST[split].split())}")
 
 
 def _email(split: Split, chance: Random) -> Value:
     first, last = _person(split, chance).said.lower().split()
-    host = {"train": "mail.example", "dev": "post.example", "test": "inbox.example"}[split]
+    host = HOSTS[split]
     return _same(chance.choice((f"{first}.{last}@{host}", f"{last}{chance.randint(1, 99)}@{host}")))
 
 
@@ -151,7 +85,7 @@ def _account(split: Split, chance: Random) -> Value:
 
 
 def _text(split: Split, chance: Random) -> Value:
-    shape = chance.choice(_TEXTS[split])
+    shape = chance.choice(TEXTS[split])
     text = shape.format(
         **{kind: draw(kind, split, chance).said for kind in ("item", "topic") if f"{{{kind}}}" in shape}
     )
@@ -170,14 +104,14 @@ def _clock(split: Split, chance: Random) -> Value:
     given = f"{hour + 12 * late:02}:{minute:02}"
     shapes = [given, f"{hour}:{minute:02} {'pm' if late else 'am'}"]
     if minute == 30:
-        shapes.append(f"half past {_NUMBERS[hour - 1]} in the {'afternoon' if late else 'morning'}")
+        shapes.append(f"half past {NUMBERS[hour - 1]} in the {'afternoon' if late else 'morning'}")
     return Value(chance.choice(shapes), given)
 
 
 def _minutes(split: Split, chance: Random) -> Value:
     hours = chance.randint(2, 5)
     shapes = [
-        (f"{_NUMBERS[hours - 1]} hours", hours * 60),
+        (f"{NUMBERS[hours - 1]} hours", hours * 60),
         ("an hour and a half", 90),
         ("half an hour", 30),
         ("an hour", 60),
@@ -194,7 +128,7 @@ def _cents(split: Split, chance: Random) -> Value:
 
 def _count(split: Split, chance: Random) -> Value:
     number = chance.randint(2, 12)
-    return chance.choice((Value(_NUMBERS[number - 1], number), Value(str(number), number)))
+    return chance.choice((Value(NUMBERS[number - 1], number), Value(str(number), number)))
 
 
 def _metres(split: Split, chance: Random) -> Value:
@@ -237,3 +171,223 @@ _MAKERS: dict[str, Callable[[Split, Random], Value]] = {
     "grams": _grams,
     "sum": _sum,
 }
+
+
+RARE = 0.04
+"""How often one special word stands for a value."""
+
+
+def _pool(names: str) -> list[str]:
+    return names.split(",") if "," in names else names.split()
+
+
+def _made_up(chance: Random, most: int = 3) -> str:
+    """A word that nobody knows: it can only be copied."""
+    return "".join(chance.choices(SYLLABLES, k=chance.randint(2, most))) + chance.choice(("", "", "n", "r", "s", "l"))
+
+
+def _wide_person(chance: Random) -> Value:
+    first, last = chance.choice(FIRST["train"].split()), chance.choice(LAST["train"].split())
+    if chance.random() < 0.3:
+        first = _made_up(chance, 2).capitalize()
+    if chance.random() < 0.4:
+        last = _made_up(chance).capitalize()
+    return _same(f"{first} {last}")
+
+
+def _wide_email(chance: Random) -> Value:
+    first, last = _wide_person(chance).said.lower().split()
+    host = chance.choice(HOSTS["train"].split())
+    number = chance.randint(1, 99)
+    shapes = (f"{first}.{last}", f"{first}.{last}", f"{last}{number}", f"{last}{number}", f"{first[0]}.{last}")
+    return _same(f"{chance.choice((*shapes, f'{first}_{last}', f'{first}{number}'))}@{host}")
+
+
+def _wide_code(chance: Random) -> Value:
+    letters = "".join(chance.choices("ABCDEFGHJKLMNPQRSTUVWXYZ", k=chance.choice((2, 2, 2, 1, 3))))
+    number = chance.randint(100, 9999 if chance.random() < 0.3 else 999)
+    return _same(f"{letters}-{number}" if chance.random() < 0.7 else f"{letters}{number}")
+
+
+def _wide_room(chance: Random) -> Value:
+    number = chance.randint(1, 49)
+    return _same(chance.choice((f"{chance.choice('ABCDEFGHJKLM')}{number}",) * 3 + (f"R{number:03}",)))
+
+
+def _wide_text(chance: Random) -> Value:
+    shape = chance.choice(TEXTS["train"])
+    text = shape.format(
+        **{kind: draw(kind, "train", chance).said for kind in ("item", "topic") if f"{{{kind}}}" in shape}
+    )
+    return Value(f'"{text}"', text)
+
+
+def _qualified(kind: str) -> Callable[[Random], Value]:
+    """Names of a pool, often with an adjective before them, and some that are made up."""
+
+    def made(chance: Random) -> Value:
+        name = chance.choice(_pool(POOLS[kind]["train"]))
+        how = chance.random()
+        if how < 0.1:
+            return _same(_made_up(chance))
+        return _same(f"{chance.choice(ADJECTIVES.split())} {name}" if how < 0.6 else name)
+
+    return made
+
+
+def _or_made_up(kind: str) -> Callable[[Random], Value]:
+    """Names of a pool, and some that are made up, with a capital."""
+
+    def made(chance: Random) -> Value:
+        known = chance.random() < 0.7
+        return _same(chance.choice(_pool(POOLS[kind]["train"])) if known else _made_up(chance).capitalize())
+
+    return made
+
+
+def _word(names: str) -> Callable[[Random], Value]:
+    return lambda chance: _same(chance.choice(_pool(names)))
+
+
+def _wide_date(chance: Random) -> Value:
+    day = date(2030, 1, 1) + timedelta(days=chance.randrange(1400))
+    th = {1: "st", 2: "nd", 3: "rd"}.get(day.day % 10 if day.day not in (11, 12, 13) else 0, "th")
+    shapes = (
+        f"{day.day} {day:%B} {day.year}",
+        f"{day:%B} {day.day}, {day.year}",
+        day.isoformat(),
+        f"the {day.day}{th} of {day:%B} {day.year}",
+        f"{day:%A}, {day.day} {day:%B} {day.year}",
+        f"{day.day} {day:%b} {day.year}",
+    )
+    return Value(chance.choice(shapes), day.isoformat())
+
+
+def _wide_clock(chance: Random) -> Value:
+    hour, minute = chance.randint(1, 11), chance.choice((0, 10, 15, 20, 30, 40, 45, 50))
+    late = chance.random() < 0.6
+    given = f"{hour + 12 * late:02}:{minute:02}"
+    part = "in the afternoon" if late else "in the morning"
+    shapes = [given, given, f"{hour}:{minute:02} {'pm' if late else 'am'}"]
+    spoken = {0: "{0} o'clock", 15: "quarter past {0}", 30: "half past {0}", 45: "quarter to {1}"}
+    if minute in spoken:
+        shapes.append(f"{spoken[minute].format(NUMBERS[hour - 1], NUMBERS[hour])} {part}")
+    if minute == 0:
+        shapes.append(f"{hour} {'pm' if late else 'am'}")
+    if chance.random() < RARE:
+        return Value("noon", "12:00")
+    return Value(chance.choice(shapes), given)
+
+
+def _wide_minutes(chance: Random) -> Value:
+    hours, plain = chance.randint(2, 9), chance.randint(2, 95)
+    spoken = chance.choice(
+        (
+            Value("an hour and a half", 90),
+            Value("half an hour", 30),
+            Value("an hour", 60),
+            Value("a quarter of an hour", 15),
+            Value(f"{NUMBERS[hours - 1]} and a half hours", hours * 60 + 30),
+        )
+    )
+    number = chance.choice((NUMBERS[hours - 1], str(hours)))
+    return chance.choice((Value(f"{number} hours", hours * 60), spoken, *[Value(f"{plain} minutes", plain)] * 2))
+
+
+def _wide_cents(chance: Random) -> Value:
+    dollars, rest = chance.randint(2, 300), chance.choice((0, 0, 5, 20, 25, 50, 75, 80, 99))
+    said = f"{dollars}.{rest:02} dollars" if rest else f"{dollars} dollars"
+    sign = Value(f"${dollars}.{rest:02}", dollars * 100 + rest)
+    return chance.choice((Value(said, dollars * 100 + rest), sign, Value(f"{dollars * 10} cents", dollars * 10)))
+
+
+def _wide_count(chance: Random) -> Value:
+    number = chance.randint(2, 60)
+    small = chance.randint(2, 20)
+    if chance.random() < RARE:
+        return Value("a dozen", 12)
+    return chance.choice((Value(NUMBERS[small - 1], small), Value(str(number), number)))
+
+
+def _scaled(large: str, small: str, factor: int, most: int = 9) -> Callable[[Random], Value]:
+    """Amounts that are said in a large or a small unit and given in the small one: `2.5 litres` is 2500."""
+
+    def made(chance: Random) -> Value:
+        tenths, whole, plain = chance.randint(11, most * 10 + 9), chance.randint(2, most), chance.randint(2, 95) * 10
+        number = chance.choice((NUMBERS[whole - 1], str(whole)))
+        fraction = Value(f"{tenths / 10:g} {large}", tenths * factor // 10)
+        spoken = Value(f"{number} {large}", whole * factor)
+        return chance.choice((fraction if factor % 10 == 0 else spoken, spoken, Value(f"{plain} {small}", plain)))
+
+    return made
+
+
+def _wide_percent(chance: Random) -> Value:
+    spoken = chance.choice((("half", 50), ("a quarter", 25), ("a fifth", 20), ("a tenth", 10)))
+    plain = chance.randint(1, 99)
+    return chance.choice((Value(*spoken), *(Value(f"{plain} {sign}", plain) for sign in ("percent", "per cent"))))
+
+
+def _large(chance: Random) -> Value:
+    number = chance.randint(100, 9999)
+    return Value(str(number), number)
+
+
+def _wide_url(chance: Random) -> Value:
+    return _same(f"https://{_made_up(chance)}.example/{_made_up(chance, 2)}")
+
+
+def _wide_file(chance: Random) -> Value:
+    ending = chance.choice(("pdf", "csv", "txt", "png", "log", "yml", "sql", "zip"))
+    return _same(
+        f"{_made_up(chance)}.{ending}" if chance.random() < 0.5 else f"report-{chance.randint(1, 99)}.{ending}"
+    )
+
+
+def _version(chance: Random) -> Value:
+    return _same(f"{chance.randint(0, 9)}.{chance.randint(0, 30)}.{chance.randint(0, 20)}")
+
+
+def _number(low: int, high: int) -> Callable[[Random], Value]:
+    def made(chance: Random) -> Value:
+        number = chance.randint(low, high)
+        return Value(str(number), number)
+
+    return made
+
+
+_WIDE: dict[str, Callable[[Random], Value]] = {
+    "person": _wide_person,
+    "email": _wide_email,
+    "code": _wide_code,
+    "room": _wide_room,
+    "text": _wide_text,
+    "topic": _qualified("topic"),
+    "item": _qualified("item"),
+    "city": _or_made_up("city"),
+    "venue": _or_made_up("venue"),
+    "company": _or_made_up("company"),
+    "date": _wide_date,
+    "clock": _wide_clock,
+    "minutes": _wide_minutes,
+    "cents": _wide_cents,
+    "count": _wide_count,
+    "metres": _scaled("km", "metres", 1000),
+    "grams": _scaled("kg", "grams", 1000),
+    "seconds": _scaled("minutes", "seconds", 60),
+    "hours": _scaled("days", "hours", 24, 6),
+    "days": _scaled("weeks", "days", 7, 8),
+    "months": _scaled("years", "months", 12, 6),
+    "percent": _wide_percent,
+    "millilitres": _scaled("litres", "ml", 1000),
+    "megabytes": _scaled("GB", "MB", 1000),
+    "centimetres": _scaled("metres", "cm", 100),
+    "large": _large,
+    "year": _number(1950, 2030),
+    "degrees": _number(2, 240),
+    "url": _wide_url,
+    "file": _wide_file,
+    "version": _version,
+    **{kind: _word(names) for kind, names in WORDS.items()},
+}
+"""The makers of training's values: far more of them, and said in more ways."""

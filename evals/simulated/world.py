@@ -22,7 +22,7 @@ from agent.errors import ToolError
 from agent.messages import Json
 from evals.simulated.case import Case, Offered
 from evals.simulated.families import Family, Spec, families, table
-from evals.simulated.values import Split
+from evals.simulated.pools import Split
 from evals.simulated.work import TWINS, Desk
 from tools import files as file_tools
 from tools.registry import Tool, ToolContext
@@ -117,7 +117,7 @@ def schema(offered: Offered, split: Split) -> Json:
         function = FILES[offered.tool].schema["function"]
     else:
         family = families(split)[offered.family]
-        function = family.function(family.spec(offered.tool))["function"]
+        function = family.function(family.spec(offered.tool), offered.text)["function"]
     parameters = function["parameters"]
     names = {old: offered.parameters.get(old, old) for old in parameters["properties"]}
     order = [old for old in offered.parameters if old in names] or list(names)
@@ -125,7 +125,8 @@ def schema(offered: Offered, split: Split) -> Json:
     properties = {names[old]: parameters["properties"][old] for old in order}
     required = [names[old] for old in order if old in parameters["required"]]
     changed = parameters | {"properties": properties, "required": required}
-    text = offered.text or function["description"]
+    own = offered.family in ("work", "files") and offered.text
+    text = own or function["description"]
     return {"type": "function", "function": {"name": offered.called, "description": text, "parameters": changed}}
 
 

@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import itertools
 import json
+import re
 from random import Random
 
 import pytest
 
 from agent.messages import Json
+from evals.simulated import own_phrases as own
+from evals.simulated.composed import COUNT, article, plural
 from evals.simulated.families import Family, families, table
-from evals.simulated.offer import TRAIN_FILES, TRAIN_WORK, reserved
+from evals.simulated.own_names import TOOLS, Voice
 from evals.simulated.phrasing import ASKED, BUSY, CLOSED, FRAMES, IF, JOINED, REMARKS
+from evals.simulated.pools import SPLITS, Split
+from evals.simulated.renaming import reserved, reserved_texts, styled_text, third_person
 from evals.simulated.scenarios import MAKERS, make
-from evals.simulated.values import SPLITS, Split, draw
+from evals.simulated.values import draw
 from evals.simulated.work import TWINS
 from evals.simulated.world import FILES, schema
 
@@ -53,6 +58,49 @@ def test_a_family_is_whole(family: Family) -> None:
             assert f"<{lacking}>" not in phrase.format(**values)
 
 
+def test_training_has_families_from_many_walks_of_life() -> None:
+    """Written ones, and composed ones beside them; no two of their tools have one name."""
+    found = families("train")
+    assert len(found) - COUNT >= 17 + 50
+    names = [spec.name for family in found.values() for spec in family.tools]
+    assert len(names) > 1500
+    assert len(set(names)) == len(names)
+    kinds = {family.kind(spec, name) for family in found.values() for spec in family.tools for name in spec.takes}
+    assert len(kinds) >= 35
+
+
+def test_one_tool_alone_shows_a_field_of_training() -> None:
+    """Else two tools would be right where the check knows one."""
+    for family in families("train").values():
+        shown = [name for spec in family.tools for name in spec.gives]
+        assert len(set(shown)) == len(shown), family.name
+        assert family.key not in shown
+
+
+def test_a_text_of_training_begins_with_its_verb_and_only_questions_about_records_are_asked() -> None:
+    """`I should` goes before the text, and an action is asked for as a request."""
+    no_verbs = {"a", "all", "the", "this", "use", "who", "when", "which"}
+    for family in families("train").values():
+        for spec in family.tools:
+            verb = spec.text.split()[0].lower()
+            assert verb not in no_verbs
+            assert not verb.endswith("s") or verb.endswith("ss"), spec.text
+            asks = [phrase for phrase in (*spec.says, *spec.lacks.values()) if phrase.endswith("?")]
+            assert not asks or spec.does in ("look_up", "search")
+
+
+def test_texts_take_other_forms() -> None:
+    said = {"carry a box": "carries a box", "play it": "plays it", "search for it": "searches for it", "be": "is"}
+    assert {base: third_person(base) for base in said} == said
+    assert third_person("have a print job ready") == "has a print job ready"
+    forms = {styled_text("Move a shelf.", Random(seed)) for seed in range(80)}
+    assert forms >= {"Moves a shelf.", "Use this to move a shelf.", "This moves a shelf."}
+    assert len(forms) >= 8
+    assert [article("axle"), article("unit"), plural("gallery"), plural("branch"), plural("boat")] == [
+        *("an axle", "a unit", "galleries", "branches", "boats"),
+    ]
+
+
 def test_no_name_and_no_schema_of_one_split_is_in_another() -> None:
     for one, other in itertools.combinations(SPLITS, 2):
         mine = [(spec.name, family.function(spec)) for family in families(one).values() for spec in family.tools]
@@ -60,13 +108,21 @@ def test_no_name_and_no_schema_of_one_split_is_in_another() -> None:
         assert {name for name, _ in mine} & {name for name, _ in theirs} == set()
         texts = [{one["function"]["description"] for _, one in side} for side in (mine, theirs)]
         assert texts[0] & texts[1] == set()
+        assert requests(one) & requests(other) == set()
 
 
-def test_what_training_shows_has_no_tool_of_the_test_cases() -> None:
+def requests(split: Split) -> set[str]:
+    """How the tools of a split are asked for, whatever their parameters are called."""
+    specs = [spec for family in families(split).values() for spec in family.tools]
+    return {re.sub(r"{\w+}", "{}", phrase) for spec in specs for phrase in (*spec.says, *spec.lacks.values())}
+
+
+@pytest.mark.parametrize("split", ["dev", "test"])
+def test_what_training_shows_has_no_tool_of_the_other_cases(split: Split) -> None:
     """Also not by renaming: neither a name, nor a text, nor the parameters of a tool that takes several."""
-    asked = shown("test", 6)
+    asked = shown(split, 6)
     names = {one["function"]["name"] for one in asked}
-    texts = {one["function"]["description"] for one in asked}
+    texts = {one["function"]["description"] for one in asked} | reserved_texts()
     shapes = {shape(one) for one in asked} - {""}
     assert {spec.name for family in families("test").values() for spec in family.tools} >= TEN
     assert names | TEN | set(TWINS) | set(FILES) <= reserved()
@@ -77,17 +133,27 @@ def test_what_training_shows_has_no_tool_of_the_test_cases() -> None:
 
 
 def test_own_work_is_taught_under_other_names_parameters_and_texts() -> None:
-    for name, (others, parameters, text) in (TRAIN_WORK | TRAIN_FILES).items():
-        real = TWINS[name].schema(name) if name in TWINS else FILES[name].schema
-        assert name not in others
-        assert text != real["function"]["description"]
-        own = set(real["function"]["parameters"]["properties"])
-        assert set(parameters) == own, "every parameter has another name"
-        assert not own & set(parameters.values())
+    assert set(TOOLS) == {*TWINS, *FILES} - {"notes_read", "notes_write"}
+    seen: dict[str, set[str]] = {name: set() for name in TOOLS}
+    for seed in range(60):
+        chance = Random(seed)
+        voice = Voice.drawn(chance)
+        for name in TOOLS:
+            (offered,) = voice.offered([name], "work", chance)
+            real = TWINS[name].schema(name) if name in TWINS else FILES[name].schema
+            assert offered.name not in reserved()
+            assert offered.text not in reserved_texts()
+            properties = set(real["function"]["parameters"]["properties"])
+            assert set(offered.parameters) == properties, "every parameter has another name"
+            assert not properties & set(offered.parameters.values())
+            assert len(set(offered.parameters.values())) == len(properties)
+            seen[name].add(f"{offered.name} {offered.text} {list(offered.parameters.values())}")
+    assert min(len(shapes) for name, shapes in seen.items() if name != "bead_update") >= 30
 
 
 def test_phrases_and_names_are_each_splits_own() -> None:
-    for phrases in (FRAMES, ASKED, JOINED, IF, REMARKS, BUSY, CLOSED):
+    mine = (own.EDITS, own.TODO, own.PHASES, own.BEADS, own.WAITING, own.HAND_OVER, own.STUDIES, own.PATHS)
+    for phrases in (FRAMES, ASKED, JOINED, IF, REMARKS, BUSY, CLOSED, *mine):
         for one, other in itertools.combinations(SPLITS, 2):
             assert set(phrases[one]) & set(phrases[other]) == set()  # type: ignore[operator, arg-type]
     for kind in ("person", "city", "topic", "item", "place", "venue", "company", "condition", "email"):

@@ -15,8 +15,8 @@ from evals.simulated.case import Case, Kind, read
 from evals.simulated.judge import Verdict, judge
 from evals.simulated.maker import Maker
 from evals.simulated.play import Played, solve
+from evals.simulated.pools import SPLITS
 from evals.simulated.scenarios import MAKERS, make
-from evals.simulated.values import SPLITS
 from evals.simulated.world import schema
 from tests.evals.simulated.playing import in_session
 

@@ -10,7 +10,7 @@ import pytest
 from agent.errors import InputError
 from evals.simulated import suite
 from evals.simulated.case import as_jsonl, read
-from evals.simulated.values import Split
+from evals.simulated.pools import Split
 from tests.evals.simulated.playing import FERRY
 
 ROOT = Path(__file__).resolve().parents[3]

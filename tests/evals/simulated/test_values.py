@@ -8,7 +8,8 @@ from random import Random
 
 import pytest
 
-from evals.simulated.values import FORMS, Value, draw, is_text
+from evals.simulated.pools import FIRST, HOSTS, LAST, NUMBERS, POOLS
+from evals.simulated.values import FORMS, Value, draw, is_text, kinds
 from evals.simulated.world import calculate
 
 SEEDS = range(150)
@@ -67,3 +68,46 @@ def test_a_text_is_quoted_when_said_and_bare_when_given() -> None:
 def test_an_unknown_kind_is_an_error() -> None:
     with pytest.raises(KeyError):
         draw("colour of the sky", "test", Random(0))
+
+
+@pytest.mark.parametrize(
+    ("kind", "large", "factor"),
+    [
+        *[("seconds", "minutes", 60), ("hours", "days", 24), ("days", "weeks", 7), ("months", "years", 12)],
+        *[("millilitres", "litres", 1000), ("megabytes", "GB", 1000), ("centimetres", "metres", 100)],
+    ],
+)
+def test_training_converts_more_units(kind: str, large: str, factor: int) -> None:
+    """Said in a large unit or in a small one, in digits or in words."""
+    for seed in SEEDS:
+        value = draw(kind, "train", Random(seed))
+        number, unit = value.said.split(" ", 1)
+        spoken = NUMBERS.index(number) + 1 if number in NUMBERS else float(number)
+        assert value.given == round(spoken * (factor if unit == large else 1))
+    assert not is_text(kind)
+
+
+def test_training_says_dates_times_and_shares_in_more_ways() -> None:
+    dates = [draw("date", "train", Random(seed)) for seed in SEEDS]
+    assert all(str(date.fromisoformat(str(one.given)).day) in re.sub(r"\b0", "", one.said) for one in dates)
+    assert any(re.search(r"the \d+(st|nd|rd|th) of", one.said) for one in dates)
+    clocks = {one.said: one.given for one in (draw("clock", "train", Random(seed)) for seed in range(3000))}
+    assert clocks["noon"] == "12:00"
+    assert clocks["quarter to four in the afternoon"] == "15:45"
+    shares = {one.said: one.given for one in (draw("percent", "train", Random(seed)) for seed in SEEDS)}
+    assert shares["a quarter"] == 25
+
+
+def test_training_draws_from_thousands_of_names() -> None:
+    """So that a model copies them. Every kind of training can be drawn."""
+    for kind, least in (("person", 900), ("topic", 600), ("item", 600), ("email", 950), ("code", 950), ("city", 200)):
+        assert len({draw(kind, "train", Random(seed)).said for seed in range(1000)}) >= least, kind
+    assert all(draw(kind, "train", Random(1)).said for kind in kinds())
+
+
+def test_the_splits_share_no_name() -> None:
+    for named in (FIRST, LAST, HOSTS, *POOLS.values()):
+        sets = [
+            {name.casefold() for name in (text.split(",") if "," in text else text.split())} for text in named.values()
+        ]
+        assert sum(map(len, sets)) == len(set().union(*sets))

@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections import Counter
+import re
 from pathlib import Path
+from random import Random
 
 import pytest
+from pydantic import BaseModel
 
 from agent.errors import UsageError
 from agent.session import Session
 from evals.simulated.case import Case
 from evals.simulated.judge import judge
-from evals.simulated.offer import reserved
 from evals.simulated.play import EXPERT, play, scripted, solve
+from evals.simulated.renaming import reserved
 from evals.simulated.scenarios import MAKERS, make
-from evals.simulated.world import World
+from evals.simulated.world import World, schema
 from tests.evals.simulated.playing import in_session
 from tests.training import tiny
 from tests.training.commands.test_synthesize_command import train
@@ -68,10 +70,34 @@ def test_every_kind_of_case_has_its_share(made: Made) -> None:
     assert any(message.get("is_error") for row in made.rows for message in row.messages), "and some tools fail"
 
 
-def test_tools_and_parameters_go_by_many_names(made: Made) -> None:
-    names = Counter(tool["function"]["name"] for row in made.rows for tool in row.tools)
-    texts = Counter(tool["function"]["description"] for row in made.rows for tool in row.tools)
-    assert len(names) > 2 * len(texts)
+def test_a_thousand_rows_show_thousands_of_tools_and_phrases() -> None:
+    """What is seen often is learned by heart; so nearly nothing is. The cases are made, and not played."""
+    chance = Random("variety")
+    cases = [
+        make(kind, "train", str(number))
+        for number in range(1000)
+        for kind in chance.choices(list(SHARES), list(SHARES.values()))
+    ]
+    functions = [schema(offered, "train")["function"] for case in cases for offered in case.offered]
+    assert len({one["name"] for one in functions}) >= 4500
+    assert len({one["description"] for one in functions}) >= 3500
+    parameters = {name for one in functions for name in one["parameters"]["properties"]}
+    assert len(parameters) >= 1200
+    assert not [name for name in parameters if hasattr(BaseModel, name)], "a model of arguments has room for each"
+    own = [one for case in cases for one in case.offered if one.family in ("work", "files")]
+    assert len({one.name for one in own}) >= 250
+    assert len({case.instructions for case in cases}) >= 80
+    assert len({case.task for case in cases}) >= 995
+    assert len({re.split(r"\W+", case.task)[0] for case in cases}) >= 100, "tasks begin in many ways"
+    assert len({word for case in cases for word in case.task.split()}) >= 3000
+
+
+def test_the_expert_says_sentences(made: Made) -> None:
+    thoughts = [message["thought"] for row in made.rows for message in row.messages if message["role"] == "assistant"]
+    verbs = [verb for text in thoughts for verb in re.findall(r"I should (\w+)", text)]
+    assert len(set(verbs)) >= 15
+    assert not [verb for verb in verbs if verb.endswith("s") and not verb.endswith("ss")]
+    assert not set(verbs) & {"who", "when", "use", "this", "a", "the", "all", "to"}
 
 
 def test_an_expert_that_fails_its_check_makes_no_row(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,262 @@
+"""Families of training that are composed: a thing, some of its fields, and tools that are put in one of many ways.
+
+The families that people wrote (`families/`) read like real ones, but they are some dozens. These are only about as
+good as their grammar, yet there are hundreds of words among them, so that a model has to read what a tool says.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from random import Random
+from typing import cast
+
+COUNT = 150
+"""Composed families."""
+THINGS: dict[str, str] = {
+    "code": "greenhouse boat crane lorry locker cage trailer turbine scanner sensor beehive kiln generator lift "
+    "container barge drone tractor excavator camera antenna fountain hydrant streetlamp buoy cistern silo furnace "
+    "compressor elevator forklift pump tram wagon signal switchboard transformer vault drawer booth kiosk mailbag "
+    "voucher permit claim petition lease receipt warrant shipment consignment crate pallet badge token licence_plate "
+    "cluster database bucket server repository pipeline queue backup certificate firewall gateway cron_job webhook "
+    "dataset notebook dashboard experiment release branch incident subscription payload",
+    "topic": "seminar workshop campaign auction concert parade festival podcast lecture survey contest audit rehearsal "
+    "hike rally exhibit banquet expedition debate clinic retreat symposium webinar hackathon tournament regatta gala "
+    "screening tasting pilgrimage newsletter column essay chapter mural sculpture quilt blog",
+    "person": "patient tenant member pupil guest donor volunteer apprentice nurse referee witness lodger juror trainee "
+    "passenger subscriber freelancer musician gardener candidate alumna skipper miner athlete",
+    "item": "tool costume spare_part instrument appliance prop antique toy supply fabric mould sample_kit gadget relic",
+    "venue": "brewery gallery vineyard hostel bakery nursery stable laundry pharmacy theatre chapel campsite boatyard",
+    "company": "supplier client sponsor insurer carrier tenant_firm contractor publisher retailer",
+    "animal": "horse dog falcon goat parrot cow alpaca tortoise sheep donkey",
+    "project": "module mission prototype microservice sprint portfolio",
+}
+"""What families are about, by the kind of the name that a thing goes by."""
+FIELDS: dict[str, str] = {
+    "person": "keeper warden captain mechanic editor tutor caretaker supervisor sponsor translator guardian agent "
+    "judge designer painter trainer midwife notary plumber chemist engineer architect deputy steward handler successor "
+    "maintainer approver assignee mentor",
+    "date": "inspected_on painted_on insured_until opened_on founded_on delivered_on expires_on tested_on repaired_on "
+    "cleaned_on signed_on closing_date next_visit harvest_day released_on archived_on vaccinated_on rented_until",
+    "clock": "opens_at closes_at feeding_time wake_time starts_at ends_at curfew shift_start boarding_time alarm_time",
+    "room": "bay berth cabin stall dock aisle booth_number studio ward cell rack",
+    "city": "home_port birthplace base_city origin_town branch_city host_city",
+    "email": "support_mail office_mail owner_mail billing_mail press_mail help_address",
+    "phone": "hotline emergency_number office_phone night_phone helpline",
+    "count": "window_count wheel_count member_count lane_number bed_count door_count stock_left copies visits floor "
+    "votes errors nodes crew_size",
+    "cents": "rent fee deposit fine wage toll ransom entry_price daily_rate budget repair_cost",
+    "grams": "weight load dose ration catch yield_grams",
+    "minutes": "pause delay cooking_time session_length waiting_time cooldown",
+    "metres": "height depth reach range_metres span runway",
+    "percent": "humidity discount battery fill_level progress share cpu_load",
+    "state": "status condition_note stage",
+    "level": "priority risk severity",
+    "colour": "colour paint lining",
+    "size": "size fit",
+    "material": "material casing surface",
+    "language": "language subtitle_language",
+    "country": "country origin_country flag_country",
+    "version": "firmware build runtime_version",
+    "megabytes": "memory disk_use quota_mb",
+    "millilitres": "tank_volume oil_left water_use",
+    "item": "attachment accessory gift",
+    "place": "site stop storage_place",
+    "weekday": "rest_day market_day",
+}
+"""What is noted of a thing, by kind."""
+SERVICES = (
+    *("inspection", "repair", "cleaning", "tour", "photo", "valuation", "refill", "transport", "painting", "upgrade"),
+    *("test", "visit", "checkup", "reading", "delivery", "survey", "rescue", "wash", "overhaul", "briefing", "scan"),
+    *("rehearsal", "fumigation", "calibration", "drill"),
+)
+READS = (
+    "Look up the {f} of {a}.",
+    "Say what the {f} of {a} is.",
+    "Tell which {f} {a} has.",
+    "Find the {f} of {a}.",
+    "Read the {f} of {a}.",
+    "Give the {f} noted for {a}.",
+    "Fetch {a}'s {f}.",
+    "Check the {f} of {a}.",
+    "Return the {f} of {a}.",
+    "State the {f} of {a}.",
+)
+READS_TWO = tuple(text for text in READS if "the {f} of" in text and " is." not in text)
+SEARCHES = (
+    "List the {many} with a certain {f}.",
+    "Find all {many} that share the {f}.",
+    "Search {many} by {f}.",
+    "Filter the {many} by their {f}.",
+    "Tell which {many} have this {f}.",
+)
+MAKES = (
+    "Register {a} with its {fs}.",
+    "Add {a}, given its {fs}.",
+    "Enter a new {one} with {fs}.",
+    "Create a new {one} from {fs}.",
+    "Put a new {one} on record: {fs}.",
+)
+SETS = (
+    "Set the {f} of {a}.",
+    "Change the {f} of {a}.",
+    "Update {a}'s {f}.",
+    "Give {a} another {f}.",
+    "Correct the {f} noted for {a}.",
+    "Write down a new {f} for {a}.",
+)
+ENDS = ("Remove", "Delete", "Retire", "Strike", "Drop", "Withdraw", "Discard", "Scrap", "Deregister", "Erase")
+ORDERS = ("Order", "Plan", "Arrange", "Request", "Organise", "Schedule", "Ask for")
+
+
+def composed(taken: set[str]) -> list[dict[str, object]]:
+    """The families as the data of a file; always the same. `taken` are names that other tools have."""
+    chance = Random("composed families")
+    things = [(kind, thing) for kind, names in THINGS.items() for thing in names.split()]
+    found = [_family(kind, thing, chance) for kind, thing in chance.sample(things, COUNT)]
+    used = set(taken)
+    for family in found:
+        for tool in cast(list[dict[str, object]], family["tools"]):
+            while tool["name"] in used:
+                tool["name"] = f"{str(family['name']).removesuffix('_desk')}_{tool['name']}"
+            used.add(str(tool["name"]))
+    return found
+
+
+def _family(kind: str, thing: str, chance: Random) -> dict[str, object]:
+    one = thing.replace("_", " ")
+    key = chance.choice((thing, f"{thing}_name", f"{thing}_id") if kind != "code" else (thing, f"{thing}_code"))
+    kinds = chance.sample([other for other in FIELDS if other != kind], 4)
+    if chance.random() < 0.5:
+        kinds[0] = "person" if kind != "person" else "email"
+        kinds = list(dict.fromkeys(kinds))
+    fields = {key: kind} | {chance.choice(FIELDS[other].split()): other for other in kinds}
+    family: dict[str, object] = {
+        "name": f"{thing}_desk",
+        "key": key,
+        "ref": chance.choice((f"the {one} {{{key}}}", f"the {one} {{{key}}}", f"{one} {{{key}}}")),
+        "prefix": "".join(chance.choices("BCDFGHKLMNPRSTVW", k=2)),
+        "fields": fields,
+        "tools": list(_tools(thing, key, [name for name in fields if name != key], chance)),
+    }
+    if chance.random() < 0.25:
+        family["private"] = {chance.choice(("insurance_number", "pin_code", "tax_number", "bank_number")): "account"}
+    return family
+
+
+def _tools(thing: str, key: str, fields: Sequence[str], chance: Random) -> Iterator[dict[str, object]]:
+    one, many = thing.replace("_", " "), plural(thing.replace("_", " "))
+    a = article(one)
+    alone = chance.sample(list(fields), 2 if len(fields) > 3 else len(fields))
+    pair = [field for field in fields if field not in alone]
+    for field in alone:
+        f = field.replace("_", " ")
+        yield {
+            "name": chance.choice(
+                (f"{thing}_{field}", f"{field}_of_{thing}", f"read_{thing}_{field}", f"{field}_info")
+            ),
+            "text": chance.choice(READS).format(f=f, a=a),
+            "does": "look_up",
+            "takes": [key],
+            "gives": [field],
+        }
+    if pair:
+        yield {
+            "name": chance.choice((f"{thing}_details", f"{thing}_record", f"describe_{thing}", f"{thing}_sheet")),
+            "text": chance.choice(READS_TWO).format(f=" and the ".join(pair).replace("_", " "), a=a),
+            "does": "look_up",
+            "takes": [key],
+            "gives": pair,
+        }
+    yield _search(thing, many, chance.choice(list(fields)), chance)
+    yield _make(thing, one, chance.sample(list(fields), 2), chance)
+    for field in chance.sample(list(fields), 2):
+        yield _set(thing, one, key, field, chance)
+    yield from _deeds(thing, one, key, chance)
+
+
+def _search(thing: str, many: str, field: str, chance: Random) -> dict[str, object]:
+    f, given = field.replace("_", " "), f"{{{field}}}"
+    says = (
+        f"list the {many} with the {f} {given}",
+        f"find every {thing.replace('_', ' ')} whose {f} is {given}",
+        f"which {many} have the {f} {given}?",
+    )
+    several = many.replace(" ", "_")
+    name = chance.choice((f"{several}_by_{field}", f"search_{several}", f"{several}_with_{field}", f"filter_{several}"))
+    text = chance.choice(SEARCHES).format(many=many, f=f)
+    return {"name": name, "text": text, "does": "search", "takes": [field], "says": list(says)}
+
+
+def _make(thing: str, one: str, pair: Sequence[str], chance: Random) -> dict[str, object]:
+    (f, g), (v, w) = [name.replace("_", " ") for name in pair], [f"{{{name}}}" for name in pair]
+    verb = chance.choice(("register", "add", "enter", "create", "record"))
+    a = article(one, new=True)
+    return {
+        "name": chance.choice((f"register_{thing}", f"add_{thing}", f"new_{thing}", f"{thing}_entry", f"make_{thing}")),
+        "text": chance.choice(MAKES).format(a=a, one=one, fs=f"{f} and {g}"),
+        "does": "create",
+        "takes": list(pair),
+        "says": [
+            f"{verb} {a} with the {f} {v} and the {g} {w}",
+            f"{verb} {a}: {f} {v}, {g} {w}",
+            f"put {a} with the {g} {w} on record, its {f} is {v}",
+        ],
+        "lacks": {pair[0]: f"{verb} {a} with the {g} {w}", pair[1]: f"{verb} {a} whose {f} is {v}"},
+    }
+
+
+def _set(thing: str, one: str, key: str, field: str, chance: Random) -> dict[str, object]:
+    f, given, which = field.replace("_", " "), f"{{{field}}}", f"the {one} {{{key}}}"
+    says = [
+        f"set the {f} of {which} to {given}",
+        f"change the {f} of {which} to {given}",
+        f"make {given} the {f} of {which}",
+        f"give {which} the {f} {given}",
+        f"note {given} as the {f} of {which}",
+    ]
+    return {
+        "name": chance.choice((f"set_{thing}_{field}", f"change_{field}", f"{thing}_new_{field}", f"update_{field}")),
+        "text": chance.choice(SETS).format(f=f, a=article(one)),
+        "does": "change",
+        "takes": [key, field],
+        "says": chance.sample(says, 3),
+        "lacks": {field: chance.choice((f"change the {f} of {which}", f"set another {f} for {which}"))},
+    }
+
+
+def _deeds(thing: str, one: str, key: str, chance: Random) -> Iterator[dict[str, object]]:
+    """Something that is ordered for a thing, and its end."""
+    service, verb, which = chance.choice(SERVICES), chance.choice(ORDERS), f"the {one} {{{key}}}"
+    deed, asks = article(service), verb.lower()
+    day = chance.choice(("planned_day", "service_day", "set_for", "wanted_on"))
+    yield {
+        "name": chance.choice((f"{asks.replace(' ', '_')}_{thing}_{service}", f"{thing}_{service}")).replace("-", "_"),
+        "text": f"{verb} {deed} of {article(one)} for a day.",
+        "does": "create",
+        "takes": [key, day],
+        "more": {day: "date"},
+        "says": [f"{asks} {deed} of {which} for {{{day}}}", f"{asks} {deed} on {{{day}}} for {which}"],
+        "lacks": {day: f"{asks} {deed} of {which}"},
+    }
+    end = chance.choice(ENDS)
+    yield {
+        "name": chance.choice((f"{end.lower()}_{thing}", f"{thing}_{end.lower()}")),
+        "text": f"{end} {article(one)}.",
+        "does": "remove",
+        "takes": [key],
+        "says": [f"{end.lower()} {which}", f"{chance.choice(ENDS).lower()} {which}"],
+    }
+
+
+def plural(noun: str) -> str:
+    """Several of a thing: `galleries`."""
+    if noun.endswith("y") and noun[-2] not in "aeiou":
+        return f"{noun[:-1]}ies"
+    return f"{noun}es" if noun.endswith(("s", "x", "ch", "sh")) else noun if noun.endswith("sheep") else f"{noun}s"
+
+
+def article(noun: str, *, new: bool = False) -> str:
+    """A noun with the article that it takes: `an axle`."""
+    if new:
+        return f"a new {noun}"
+    return f"an {noun}" if noun[0] in "aeiou" and not noun.startswith(("uni", "use")) else f"a {noun}"
