@@ -17,19 +17,16 @@ QUIET = 0.15
 """Seconds without a byte after which a request that says no length is over."""
 
 
-class Outside:
-    """Use it as `with Outside() as outside:`. `pages` maps paths to (content type, text); a text that begins with
-    `-> ` is a redirect. `received` is every byte that came, as text."""
+class Listener:
+    """A server on loopback while a `with` lasts: each connection is handed to `answer`, in a thread of its own."""
 
     def __init__(self) -> None:
-        self.pages: dict[str, str] = {}
-        self.received: list[str] = []
         outer = self
 
         class Handler(socketserver.BaseRequestHandler):
             def handle(self) -> None:
                 with contextlib.suppress(OSError):
-                    outer._answer(self.request)
+                    outer.answer(self.request)
 
         class Server(socketserver.ThreadingTCPServer):
             daemon_threads = True
@@ -46,6 +43,20 @@ class Outside:
         self._server.shutdown()
         self._server.server_close()
 
+    def answer(self, connection: socket.socket) -> None:
+        """Speak to one client. An OSError is its end, no failure."""
+        raise NotImplementedError
+
+
+class Outside(Listener):
+    """Use it as `with Outside() as outside:`. `pages` maps paths to (content type, text); a text that begins with
+    `-> ` is a redirect. `received` is every byte that came, as text."""
+
+    def __init__(self) -> None:
+        self.pages: dict[str, str] = {}
+        self.received: list[str] = []
+        super().__init__()
+
     def begin(self, pages: Mapping[str, str]) -> None:
         """Forget what came and serve these pages."""
         self.pages, self.received = dict(pages), []
@@ -61,7 +72,7 @@ class Outside:
                 return False
             time.sleep(0.02)
 
-    def _answer(self, connection: socket.socket) -> None:
+    def answer(self, connection: socket.socket) -> None:
         connection.settimeout(QUIET)
         data = b""
         with contextlib.suppress(TimeoutError):

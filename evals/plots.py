@@ -30,14 +30,14 @@ def plots(report: Json) -> dict[str, str]:
     if report["suite"]["kind"] != "annotate":
         metric = MAIN[report["suite"]["kind"]]
         title = f"Share {metric}, by kind of {'prompt' if metric == 'passed' else 'case'}"
-        return {title: _draw("kinds", lambda axes: _parts(axes, models, "fields", metric))}
+        return {title: draw("kinds", lambda axes: _parts(axes, models, "fields", metric))}
     drawings: dict[str, Callable[[Axes], None]] = {
         "Token F1 by move": lambda axes: _parts(axes, models, "moves", "f1"),
         "Token F1 by field": lambda axes: _parts(axes, models, "fields", "f1"),
         "Token F1 against seconds an abstract": lambda axes: _seconds(axes, models),
         "Words of an annotation": lambda axes: _lengths(axes, models),
     }
-    return {title: _draw(title, drawing) for title, drawing in drawings.items()}
+    return {title: draw(title, drawing) for title, drawing in drawings.items()}
 
 
 def legend(models: Iterable[str]) -> list[tuple[str, str, str]]:
@@ -45,8 +45,16 @@ def legend(models: Iterable[str]) -> list[tuple[str, str, str]]:
     return [(COLOURS[number % len(COLOURS)], GLYPHS[number % len(GLYPHS)], name) for number, name in enumerate(models)]
 
 
-def _draw(name: str, drawing: Callable[[Axes], None]) -> str:
-    """Draw one plot. The name decides its element ids: those of several plots in one page must differ."""
+def draw(name: str, drawing: Callable[[Axes], None]) -> str:
+    """One plot as SVG text.
+
+    Args:
+        name: decides its element ids: those of several plots in one page must differ.
+        drawing: puts the plot onto the axes.
+
+    Raises:
+        ConfigError: matplotlib is not installed.
+    """
     try:
         import matplotlib
         from matplotlib.figure import Figure

@@ -55,7 +55,7 @@ def add(
             "sha256": manifest["sha256"],
             "rows": summary["train_rows"],
             "verified": manifest["verified"],
-            "documents": sorted(_documents(manifest) | _documents_of_start(recipe.get("start", ""))),
+            "documents": sorted(documents(manifest) | _documents_of_start(recipe.get("start", ""))),
         },
         "recipe": recipe,
         "metrics": {},
@@ -67,10 +67,10 @@ def add(
         return specialists.add(name, card, weights, settings)
 
 
-def _documents(manifest: dict[str, Any]) -> set[str]:
+def documents(manifest: dict[str, Any]) -> set[str]:
     """What a model of this dataset has seen: the rows it learned from, and those that chose its best checkpoint."""
-    documents = manifest["documents"]
-    return {*documents.get("train", []), *documents.get("validation", [])}
+    named = manifest["documents"]
+    return {*named.get("train", []), *named.get("validation", [])}
 
 
 def _documents_of_start(start: str) -> set[str]:
@@ -83,7 +83,7 @@ def _documents_of_start(start: str) -> set[str]:
     if (folder.parent / "recipe.toml").is_file():
         recipe = _toml(folder.parent / "recipe.toml")
         manifest = _json(Path(recipe["dataset"]) / "manifest.json")
-        return _documents(manifest) | _documents_of_start(recipe.get("start", ""))
+        return documents(manifest) | _documents_of_start(recipe.get("start", ""))
     raise InputError(
         f"nobody knows which documents the adapter {folder} was trained on, from which the run went on",
         "Start from a specialist, or from the adapter of a run whose folder is whole.",

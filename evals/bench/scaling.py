@@ -13,19 +13,23 @@ import argparse
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
 from agent.errors import InputError
-from evals import compare
+from evals import compare, plots
 from evals.compare import Estimate, Terms
-from training import base, recipe
+from training import base, publish, recipe
+from training.convert.atomic import write_text
 from training.curation.outputs import from_file
 from training.dataset.sources import annotated
 from training.learning import model, score
 from training.learning.encode import Encoder
 from training.rows import Row
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 TOKENS = 400
 """Of a reply, at most: more than any annotation of the training rows has."""
@@ -58,7 +62,7 @@ def main() -> None:
             flush=True,
         )
     if options.plot:
-        draw(points, options.plot)
+        write_text(options.plot, plots.draw("scaling", lambda axes: curve(axes, points)))
 
 
 def cases(path: Path) -> list[Row]:
@@ -78,8 +82,8 @@ def refuse_seen(run: Path, rows: Sequence[Row]) -> None:
     manifest = Path(recipe.load(run / "recipe.toml").dataset) / "manifest.json"
     if not manifest.is_file():
         return
-    documents = json.loads(manifest.read_text("utf-8"))["documents"]
-    if {*documents["train"], *documents["validation"]} & {row.document for row in rows}:
+    seen = publish.documents(json.loads(manifest.read_text("utf-8")))
+    if seen & {row.document for row in rows}:
         raise InputError(f"{run} was made from some of the cases", "Give cases that no run saw.")
 
 
@@ -97,27 +101,20 @@ def measured(run: Path, rows: Sequence[Row]) -> list[list[float]]:
     ]
 
 
-def draw(points: Sequence[tuple[int, Estimate]], path: Path) -> None:
+def curve(axes: Axes, points: Sequence[tuple[int, Estimate]]) -> None:
     """F1 with its interval against training rows, on a logarithmic axis."""
-    import matplotlib
-
-    matplotlib.use("svg")
-    from matplotlib import pyplot
-
-    with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": "scaling", "font.size": 9}):
-        figure, axes = pyplot.subplots(figsize=(6.4, 3.6), layout="constrained")
-        counts = [count for count, _ in points]
-        whiskers: Any = [[f1.mean - f1.low for _, f1 in points], [f1.high - f1.mean for _, f1 in points]]
-        axes.errorbar(counts, [f1.mean for _, f1 in points], yerr=whiskers, fmt="o-", color="#0072b2", elinewidth=1.2)
-        axes.set_xscale("log")
-        axes.set_xticks(counts, [f"{count:,}" for count in counts])
-        axes.minorticks_off()
-        axes.set_ylim(0, 1)
-        axes.set_xlabel("annotated abstracts trained on")
-        axes.set_ylabel("token F1, 95% intervals")
-        axes.grid(color="#dddddd", linewidth=0.6)
-        axes.spines[["top", "right"]].set_visible(False)
-        figure.savefig(path, format="svg", metadata={"Date": None})
+    counts = [count for count, _ in points]
+    whiskers: Any = [[f1.mean - f1.low for _, f1 in points], [f1.high - f1.mean for _, f1 in points]]
+    axes.errorbar(
+        counts, [f1.mean for _, f1 in points], yerr=whiskers, fmt="o-", color=plots.COLOURS[0], elinewidth=1.2
+    )
+    axes.set_xscale("log")
+    axes.set_xticks(counts, [f"{count:,}" for count in counts])
+    axes.minorticks_off()
+    axes.set_ylim(0, 1)
+    axes.set_xlabel("annotated abstracts trained on")
+    axes.set_ylabel("token F1, 95% intervals")
+    axes.grid(color="#dddddd", linewidth=0.6)
 
 
 if __name__ == "__main__":

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import socket
-import socketserver
-import threading
 from collections.abc import Callable
-from typing import Self
+
+from evals.outside import Listener
 
 Answer = bytes | Callable[[socket.socket], None]
 
@@ -23,28 +21,16 @@ def redirect(location: str, status: str = "302 Found") -> bytes:
     return page(status=status, headers=f"Location: {location}\r\n")
 
 
-class PageServer:
+class PageServer(Listener):
     """Use it as `with PageServer() as server:`; `server.pages["/path"] = page("text")`, then look at `requests`."""
 
     def __init__(self) -> None:
         self.pages: dict[str, Answer] = {}
         self.requests: list[tuple[str, dict[str, str]]] = []
-        outer = self
-
-        class Handler(socketserver.BaseRequestHandler):
-            def handle(self) -> None:
-                with contextlib.suppress(OSError):
-                    outer._answer(self.request)
-
-        class Server(socketserver.ThreadingTCPServer):
-            daemon_threads = True
-            block_on_close = False
-
-        self._server = Server(("127.0.0.1", 0), Handler)
-        self.port: int = self._server.server_address[1]
+        super().__init__()
         self.url = f"http://127.0.0.1:{self.port}"
 
-    def _answer(self, connection: socket.socket) -> None:
+    def answer(self, connection: socket.socket) -> None:
         received = b""
         while b"\r\n\r\n" not in received:
             data = connection.recv(65536)
@@ -60,11 +46,3 @@ class PageServer:
             answer(connection)
         else:
             connection.sendall(answer)
-
-    def __enter__(self) -> Self:
-        threading.Thread(target=self._server.serve_forever, args=(0.01,), daemon=True).start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._server.shutdown()
-        self._server.server_close()

@@ -6,16 +6,16 @@ It speaks the streamable HTTP of 2025-06-18 with JSON replies. What it granted a
 from __future__ import annotations
 
 import json
-import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 from urllib.parse import parse_qs, urlencode, urlsplit
+
+from tests.wire.loopback import Loopback
 
 Json = dict[str, Any]
 
 
-class McpHttpServer:
+class McpHttpServer(Loopback):
     """A server with one tool, `echo`.
 
     Args:
@@ -52,23 +52,13 @@ class McpHttpServer:
                 body = self.rfile.read(int(self.headers.get("content-length", 0)))
                 server.post(self, body)
 
-        self._http = ThreadingHTTPServer(("127.0.0.1", port), Handler)
-        self._http.daemon_threads = True
-        self.port = self._http.server_address[1]
-        self.base = f"http://127.0.0.1:{self.port}"
-        self.url = f"{self.base}/mcp"
-        self._thread = threading.Thread(target=self._http.serve_forever, args=(0.02,), daemon=True)
+        super().__init__(ThreadingHTTPServer(("127.0.0.1", port), Handler))
+        self.port = self._http.server_port
+        self.base = super().url
 
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._http.shutdown()
-        self._http.server_close()
-        self._thread.join()
+    @property
+    def url(self) -> str:
+        return f"{self.base}/mcp"
 
     def get(self, request: BaseHTTPRequestHandler) -> None:
         """Metadata, and the page where a person signs in: it sends the browser back at once."""

@@ -15,7 +15,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import TracebackType
-from typing import Any, Literal, Self
+from typing import Any, Literal
+
+from tests.wire.loopback import Loopback
 
 
 @dataclass(frozen=True)
@@ -78,7 +80,7 @@ class Request:
     """The client's port: the same for requests on one connection."""
 
 
-class ModelServer:
+class ModelServer(Loopback):
     """The base: threads, connections, faults and the record of requests. A subclass knows one protocol's words."""
 
     content_type = "text/event-stream"
@@ -93,28 +95,17 @@ class ModelServer:
         """Set when a client closed its connection while a reply was still coming."""
         self._closing = threading.Event()
         self._lock = threading.Lock()
-        self._http = _Threads(("127.0.0.1", 0), self._handler())
-        self._thread = threading.Thread(target=self._http.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self._http.server_port}"
+        super().__init__(_Threads(("127.0.0.1", 0), self._handler()))
 
     def script(self, *turns: Turn) -> None:
         """What the next requests are answered with."""
         self.turns.extend(turns)
 
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
-
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._closing.set()
-        self._http.shutdown()
-        self._http.server_close()
-        self._thread.join()
+        super().__exit__(kind, error, trace)
 
     def events(self, say: Say) -> Iterator[bytes]:
         """The events of a reply, each as it goes on the wire. Fault marks are handled by the base."""

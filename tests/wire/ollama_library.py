@@ -9,15 +9,14 @@ from __future__ import annotations
 
 import hashlib
 import json
-import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 from tests.wire import go_template
+from tests.wire.loopback import Loopback
 
 
-class OllamaLibrary:
+class OllamaLibrary(Loopback):
     """Use it as `with OllamaLibrary("0.34.1") as server:`. What was made stands in `models`, what was sent in `blobs`.
 
     Args:
@@ -36,23 +35,7 @@ class OllamaLibrary:
         self.blobs: dict[str, bytes] = {}
         self.models: dict[str, dict[str, Any]] = {}
         self.requests: list[str] = []
-        self._http = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
-        self._thread = threading.Thread(target=self._http.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self._http.server_port}"
-
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._http.shutdown()
-        self._http.server_close()
-        self._thread.join()
+        super().__init__(ThreadingHTTPServer(("127.0.0.1", 0), self._handler()))
 
     def answer(self, method: str, path: str, body: bytes) -> tuple[int, bytes]:
         """The status and the body of the answer to a request."""
