@@ -25,7 +25,7 @@ from agent.registry import Specialist
 from training.curation.curate import Decision
 from training.dataset import folder as datasets
 from training.dataset.build import write
-from training.improvement import material, measure
+from training.improvement import material, measure, rehearsing
 from training.improvement.material import Order
 from training.improvement.state import STAGES, State, alone, digest, read
 from training.recipe import Lora, Recipe
@@ -215,11 +215,15 @@ class _Work:
         return {"told": f"{len(kept)} of {len(found)} annotations on record kept", "kept": digest(kept)}
 
     async def build(self, key: str) -> Json:
-        """The dataset, if enough verified rows can be kept out of it."""
+        """The dataset, if enough verified rows can be kept out of it; with what the recipe rehearses."""
         kept = {decision.run for decision in self.decisions() if decision.kept}
         inputs, prepared = material.rows(self.order, self.incumbent, kept, self.view.say)
         if missing := material.missing(prepared, self.settings.gate.rows):
             return {"told": "too few verified rows", "missing": missing}
+        if self.recipe.rehearsal and not rehearsing.given(self.order.rows):
+            answers = await rehearsing.answers(self.order, self.view.say)
+            order = replace(self.order, rows=(*self.order.rows, answers))
+            inputs, prepared = material.rows(order, self.incumbent, kept)
         datasets.take_up(self.dataset)
         manifest = await write(prepared, inputs, self.dataset, self.settings)
         before = self.state.before

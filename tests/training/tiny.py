@@ -97,6 +97,19 @@ def annotated(number: int, *, source: str = "gold", abstract: str = "") -> Row:
     )
 
 
+def rehearsed(number: int) -> Row:
+    """What a base says to a general prompt, as a row."""
+    question = f"What comes after {number}?"
+    return Row(
+        id=f"rehearsal-{number}",
+        document=document_key(question),
+        skill="rehearsal",
+        messages=({"role": "user", "content": question}, {"role": "assistant", "content": f"It is {number + 1}."}),
+        source="rehearsal",
+        provenance={"test": number},
+    )
+
+
 def full_annotation(abstract: str, annotation: dict[str, str]) -> Row:
     """A row exactly as the product asks and answers: the eight moves and their prompt."""
     moves = framework.load("eight-moves")

@@ -32,9 +32,9 @@ def add_improve(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--recipe",
         nargs="+",
-        default=["annotator"],
+        default=["annotator-again"],
         metavar=("NAME", "key=value"),
-        help="a shipped one or a TOML file, and changes to it (default: annotator)",
+        help="a shipped one or a TOML file, and changes to it (default: annotator-again)",
     )
     for name, told in {
         "gold": "annotations by people, too (JSONL, CSV)",
@@ -156,10 +156,9 @@ def forecast_text(told: Json) -> str:
     lines += [f"left out    {entry['count']}: {entry['reason']}" for entry in told["dropped"]]
     lines.append(f"curator     keeps {told['curated']['kept']} of {told['curated']['of']} annotations on record")
     lines.append(f"recipe      {told['recipe']}, {told['steps']} steps, from {told['start'] or 'nothing: none serves'}")
-    lines.append(
-        f"time        about {_time(told['train_seconds'])} of training and {_time(told['evaluation_seconds'])} of "
-        f"evaluation on {told['machine']}"
-    )
+    first = f"{_time(told['rehearsal_seconds'])} of rehearsal, " if told["rehearsal_seconds"] else ""
+    seconds = f"{_time(told['train_seconds'])} of training and {_time(told['evaluation_seconds'])} of evaluation"
+    lines.append(f"time        about {first}{seconds} on {told['machine']}")
     lines.append(f"memory      {told['memory_bytes'] / 2**30:.2f} GiB: {told['verdict']}")
     if told["missing"]:
         lines.append(f"It would stop before training: {told['missing']}.")

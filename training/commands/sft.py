@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from training.learning.encode import Example
     from training.recipe import Recipe
 
-RECIPES = "annotator, annotator-policy, annotator-7b, agent, agent-8b, agent-70b, smoke, or a TOML file"
+RECIPES = "annotator, annotator-policy, annotator-again, annotator-7b, agent, agent-8b, ..., smoke, or a TOML file"
 
 
 def add_actions(actions: argparse._SubParsersAction[Any]) -> None:

@@ -11,7 +11,7 @@ from evals import rehearsal
 from training import plan
 from training.dataset import folder as datasets
 from training.dataset.build import Prepared
-from training.improvement import material
+from training.improvement import material, rehearsing
 from training.improvement.material import Order
 from training.planning import shapes
 from training.recipe import Recipe
@@ -31,8 +31,9 @@ async def forecast(order: Order, recipe: Recipe, incumbent: Specialist | None) -
         incumbent: the version that serves; None if none does.
 
     Returns:
-        `rows` by source and split, `dropped`, `recipe`, `steps`, `train_seconds`, `evaluation_seconds`, `memory_bytes`,
-        `machine`, `verdict` (whether it fits), `missing` (a sentence, or empty), `start` (whose adapter).
+        `rows` by source and split, `dropped`, `recipe`, `steps`, `rehearsal_seconds` (for the base's own answers, where
+        they are still to be made), `train_seconds`, `evaluation_seconds`, `memory_bytes`, `machine`, `verdict` (whether
+        it fits), `missing` (a sentence, or empty), `start` (whose adapter).
     """
     decisions = await material.decided(order)
     _, prepared = material.rows(order, incumbent, {decision.run for decision in decisions if decision.kept})
@@ -45,6 +46,7 @@ async def forecast(order: Order, recipe: Recipe, incumbent: Specialist | None) -
         "start": incumbent.address if incumbent else "",
         "recipe": recipe.name,
         "missing": material.missing(prepared, order.settings.gate.rows),
+        "rehearsal_seconds": round(_rehearsal_seconds(order, recipe)),
         "evaluation_seconds": round(2 * cases * each + 2 * len(rehearsal.load_prompts()) * SHORT),
     }
     return told | _training(recipe, prepared)
@@ -65,6 +67,12 @@ def _training(recipe: Recipe, prepared: Prepared) -> Json:
         "machine": machine.name,
         "verdict": plan.verdict(shape, recipe, machine),
     }
+
+
+def _rehearsal_seconds(order: Order, recipe: Recipe) -> float:
+    """How long the base needs for its own answers, if the recipe wants them and they are not there."""
+    needless = not recipe.rehearsal or rehearsing.given(order.rows)
+    return 0.0 if needless else rehearsing.missing(order) * rehearsing.EACH
 
 
 def _seconds_on_record(order: Order) -> float:

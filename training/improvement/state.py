@@ -3,6 +3,7 @@
 DATA/improve/SKILL/
     state.json       the request, and for each stage that is done the hash of its inputs and what it gave
     decisions.jsonl  the curator's
+    rehearsal-BASE/  the base's own answers to general prompts, by the base's hash
     dataset/         rows; cases.jsonl is what the gate decides on
     start-KEY/       the incumbent's adapter as peft reads it     KEY: the beginning of the hash of the stage's inputs,
     run-KEY/         the training run                             so that nothing is gone on with that was begun

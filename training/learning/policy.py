@@ -79,7 +79,17 @@ class Rollouts:
         )
 
     def __call__(self, batch: Sequence[Example]) -> list[Example]:
-        """Sample, judge, weigh: examples of annotations become examples whose weighted losses sum up to a step's."""
+        """Sample, judge, weigh: examples of annotations become examples whose weighted losses sum up to a step's.
+
+        Examples of other rows, as rehearsal has them, are learned from as they are.
+        """
+        others = [example for example in batch if example.row not in self.rows]
+        asked = [example for example in batch if example.row in self.rows]
+        taught = [*_supervised(others, 1.0), *_supervised(asked, self.policy.supervised)]
+        return [*self._judged(asked), *taught] if asked else taught
+
+    def _judged(self, batch: Sequence[Example]) -> list[Example]:
+        """What the model says to these prompts now, each move weighted by its advantage."""
         prompts = [example.tokens[: example.trained.index(True)] for example in batch]
         with resting(self.model), merged(self.model):
             replies = self.sampler(prompts, self.policy.temperature)
@@ -93,7 +103,7 @@ class Rollouts:
             for reply, said, gain in zip(group, moves, advantages(scores), strict=True):
                 found.append(_weighted(example.row, prompt, reply, said, gain))
         self.reward = sum(rewards) / len(rewards)
-        return [*_scaled(found), *self._supervised(batch)]
+        return _scaled(found)
 
     def spoken(self, reply: Sampled) -> list[Spoken] | None:
         """The moves of a reply, cut where the product forces the keys; None if it is not of that form."""
@@ -119,14 +129,13 @@ class Rollouts:
             return [0.0] * len(self.keys)
         return [reward(move.text, gold[key], self.policy.stated) for move, key in zip(said, self.keys, strict=True)]
 
-    def _supervised(self, batch: Sequence[Example]) -> list[Example]:
-        """The annotations themselves, so that the model does not leave the way in which people write."""
-        weight = self.policy.supervised / sum(example.targets for example in batch)
-        return [
-            Example(example.row, example.tokens, example.trained, [weight] * example.targets)
-            for example in batch
-            if weight
-        ]
+
+def _supervised(batch: Sequence[Example], much: float) -> list[Example]:
+    """The examples themselves, each token with the same weight, so that the model keeps to the way people write."""
+    if not batch or not much:
+        return []
+    weight = much / sum(example.targets for example in batch)
+    return [Example(example.row, example.tokens, example.trained, [weight] * example.targets) for example in batch]
 
 
 def reward(said: str, gold: str, stated: float) -> float:

@@ -18,12 +18,14 @@ from agent import config, registry, specialists
 from agent.errors import ConfigError, InputError, UsageError
 from agent.settings import Settings
 from evals import rehearsal
+from tests.training import tiny
 from tests.training.improvement import killed, wheel
 from training.commands import improve as command
 from training.dataset.folder import read_manifest
 from training.improve import Result, improve, specialist_of
+from training.improvement import rehearsing
 from training.improvement.state import STAGES
-from training.rows import read_rows
+from training.rows import as_jsonl, read_rows
 
 pytestmark = pytest.mark.llama
 NUMBERS = range(100, 204)
@@ -197,6 +199,30 @@ def test_a_dry_run_of_an_empty_record_makes_no_store(settings: Settings, capsys:
     assert code == 0
     assert "It would stop before training: 0 verified rows" in out
     assert not config.data_dir(settings).exists()
+
+
+def test_what_the_recipe_rehearses_is_made_once_for_a_base(
+    corrected: list[str], settings: Settings, capsys: pytest.CaptureFixture[str]
+) -> None:
+    order = wheel.order(settings, "rehearsal=0.2")
+    code, out, _ = typed(capsys, "--dry-run", "rehearsal=0.2")
+    assert "4 minutes of rehearsal, " in out
+    wheel.rehearse(order)
+    code, out, _ = typed(capsys, "--dry-run", "rehearsal=0.2")
+    assert "of rehearsal" not in out
+
+    code, out, said = typed(capsys, "rehearsal=0.2", "max_steps=4")
+    assert code in (0, 1), out + said
+    dataset = config.data_dir(settings) / "improve" / "annotate" / "dataset"
+    assert read_manifest(dataset)["sources"]["rehearsal"] == {"train": rehearsing.COUNT}
+    assert registry.specialist("nanda-annotator", "1", settings).card["recipe"]["rehearsal"] == 0.2
+
+
+def test_a_persons_own_rehearsal_rows_are_taken_instead(settings: Settings, tmp_path: Path) -> None:
+    rows = tmp_path / "rows.jsonl"
+    rows.write_text(as_jsonl([tiny.rehearsed(1)]))
+    assert rehearsing.given([rows])
+    assert not rehearsing.given([])
 
 
 def test_one_improvement_at_a_time(settings: Settings) -> None:

@@ -6,7 +6,7 @@ import asyncio
 import json
 import re
 import shutil
-from collections.abc import Sequence
+from collections.abc import AsyncGenerator, Sequence
 from pathlib import Path
 
 import pytest
@@ -20,8 +20,10 @@ from tests import program
 from tests.training import adapters, registered, tiny
 from training import export
 from training.base import dequantised
+from training.improvement import rehearsing
 from training.improvement.material import Order
 from training.recipe import load
+from training.synthesis.work import Attempt, Neighbours, Plan, synthesise
 
 SMALL = {"APPRENTICE_ANNOTATE__RETRIES": "0", "APPRENTICE_ANNOTATE__MAX_MOVE_TOKENS": "16"}
 CLAIM = "The rest of it is left to later work."
@@ -125,6 +127,17 @@ def copied(world: Path) -> None:
 
 def order(settings: Settings, *overrides: str, recipe: str = "smoke", **files: Sequence[Path]) -> Order:
     return Order("annotate", load(recipe, overrides), settings, **files)
+
+
+def rehearse(order: Order) -> None:
+    """Answers to rehearse, as if the base had given them: two random layers have nothing to say."""
+
+    async def make(number: int, neighbours: Neighbours) -> AsyncGenerator[Attempt, None]:
+        row = tiny.rehearsed(number)
+        yield Attempt("seed", row.completion, row)
+
+    plan = Plan("rehearsal", "local", rehearsing.COUNT)
+    asyncio.run(synthesise(plan, rehearsing.folder(order), make))
 
 
 def tree(folder: Path) -> dict[str, str]:

@@ -115,6 +115,17 @@ def test_the_annotations_themselves_keep_their_share(folder: Path, encoder: Enco
     assert sum(own.weights) == pytest.approx(0.5)
 
 
+def test_rehearsal_is_learned_as_it_is(folder: Path, encoder: Encoder) -> None:
+    row = tiny.rehearsed(1)
+    (example,) = encoder.examples(row)
+    right, wrong = completion(encoder, ROWS[0]), completion(encoder, ROWS[0], evidence="Nothing of the kind is here.")
+    made = rollouts(folder, encoder, [right, wrong], samples=2, supervised=0.0)
+    *_, kept = made([*encoder.examples(ROWS[0]), example])
+    assert kept.row == row.id
+    assert sum(kept.weights) == pytest.approx(1.0)
+    assert [found.row for found in made([example])] == [row.id], "no reply is asked for where nothing is annotated"
+
+
 def test_advantages_leave_the_reply_itself_out() -> None:
     (first, *_), *_ = policy.advantages([[1.0], [0.4], [0.2]])
     assert first == pytest.approx(1.0 - 0.3)
