@@ -99,4 +99,13 @@ def rewritten(call: Call, offered: Sequence[Offered]) -> Call:
 
 
 def rewritten_turn(turn: Turn, offered: Sequence[Offered]) -> Turn:
-    return Turn(thought=turn.thought, calls=tuple(rewritten(call, offered) for call in turn.calls))
+    return Turn(thought=_reasoned(turn, offered), calls=tuple(rewritten(call, offered) for call in turn.calls))
+
+
+def _reasoned(turn: Turn, offered: Sequence[Offered]) -> str:
+    """Why a tool is called. In training the text of one for one's own work is said too, as that of every other is: who
+    only thinks `I hand them over` takes the tool that hands over a car."""
+    tool = next(one for one in offered if one.tool == turn.calls[0].name)
+    if tool.family not in ("work", "files") or not tool.text:
+        return turn.thought
+    return f"{turn.thought} I should {tool.text[0].lower()}{tool.text[1:]}"

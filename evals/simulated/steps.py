@@ -11,8 +11,9 @@ from evals.simulated.maker import Chosen, Maker, Part
 from evals.simulated.phrasing import IF, framed, requested, sentence, words
 from evals.simulated.values import Value, draw
 
-THIRD, NESTED, BESIDE = 0.3, 0.3, 0.25
-"""How likely, in training, a third thing is asked for; a record's name has to be looked up; an action has company."""
+THIRD, NESTED, BESIDE, SAME = 0.3, 0.3, 0.25, 0.6
+"""How likely, in training, a third thing is asked for; a record's name has to be looked up; an action has company; two
+things that have to be looked up are shown by the same tool."""
 
 
 def parallel(maker: Maker) -> Draft:
@@ -45,9 +46,11 @@ def _linked(maker: Maker, chosen: Chosen, linked: Sequence[str]) -> Draft:
     family, spec = chosen
     looked: list[Part] = []
     fixed: dict[str, Value] = {}
-    for name in linked:
-        producer, shown = maker.chance.choice(maker.producers(family.kind(spec, name)))
+    for name, producers in zip(linked, _producers(maker, [family.kind(spec, name) for name in linked]), strict=True):
+        producer, shown = maker.chance.choice(producers)
         part = maker.look_up(producer)
+        while part.call in [other.call for other in looked]:
+            part = maker.look_up(producer)
         said = _field(part, shown)
         fixed[name] = Value(said, part.shown[shown].given)
         looked.append(_needed(part, said) if maker.split == "train" else part)
@@ -66,6 +69,18 @@ def _linked(maker: Maker, chosen: Chosen, linked: Sequence[str]) -> Draft:
         wanted=[action.chosen, *(part.chosen for part in (*looked, *asked[1:]))],
         closing=ALL_ASKED,
     )
+
+
+def _producers(maker: Maker, kinds: Sequence[str]) -> list[Sequence[tuple[Chosen, str]]]:
+    """For each kind the look-ups that show such a value; in training often one look-up that shows both."""
+    found = [maker.producers(kind) for kind in kinds]
+    if maker.split == "train" and len(kinds) == 2 and maker.chance.random() < SAME:
+        second = {(family.name, spec.name) for (family, spec), _ in found[1]}
+        both = [name for (family, spec), _ in found[0] if (name := (family.name, spec.name)) in second]
+        if both:
+            same = maker.chance.choice(both)
+            return [[one for one in some if (one[0][0].name, one[0][1].name) == same] for some in found]
+    return found
 
 
 def _field(part: Part, shown: str) -> str:

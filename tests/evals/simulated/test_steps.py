@@ -43,6 +43,28 @@ def test_an_action_may_stand_beside_one_that_needs_a_look_up() -> None:
     assert all(case.turns[0].thought.startswith("I need the ") for case in made)
 
 
+def test_two_things_are_often_looked_up_with_the_same_tool_and_never_in_the_same_record() -> None:
+    looks = [[(call.name, str(call.arguments)) for call in case.calls[:2]] for case in cases("several")]
+    assert sum(first[0] == second[0] for first, second in looks) >= COUNT / 5
+    assert all(first != second for first, second in looks)
+
+
+def test_thoughts_about_ones_own_work_say_what_the_tool_is_for() -> None:
+    """As those about any other tool do: a thought in words of its own leads to a tool that has them in its name."""
+    kinds: tuple[Kind, ...] = ("delegate", "edit", "beads")
+    for kind in kinds:
+        for case in cases(kind):
+            own = {tool.called: tool.text for tool in case.offered if tool.family in ("work", "files")}
+            turns = [turn for turn in case.turns if turn.calls[0].name in own]
+            texts = [own[turn.calls[0].name] for turn in turns]
+            assert turns
+            assert all(
+                turn.thought.endswith(f"I should {text[0].lower()}{text[1:]}")
+                for turn, text in zip(turns, texts, strict=True)
+            )
+    assert make("delegate", "test", "1").turns[0].thought == "These are long and independent, so I hand them over."
+
+
 def test_one_of_two_tools_may_fail_once() -> None:
     made = cases("retry")
     assert {len(case.calls) for case in made} == {2, 3}

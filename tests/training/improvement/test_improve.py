@@ -206,7 +206,7 @@ def test_what_the_recipe_rehearses_is_made_once_for_a_base(
 ) -> None:
     order = wheel.order(settings, "rehearsal=0.2")
     code, out, _ = typed(capsys, "--dry-run", "rehearsal=0.2")
-    assert "4 minutes of rehearsal, " in out
+    assert "3 minutes of rehearsal, " in out
     wheel.rehearse(order)
     code, out, _ = typed(capsys, "--dry-run", "rehearsal=0.2")
     assert "of rehearsal" not in out
