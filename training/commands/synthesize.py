@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from training.synthesis.work import Make, Plan
 
 SKILLS = ("annotate", "tools", "rehearsal")
+"""What a teacher writes rows for."""
+ACTING = "acting"
+"""What needs no teacher: a scripted expert plays it."""
 
 
 def add_actions(actions: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -29,14 +32,15 @@ def add_actions(actions: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         "again goes on where it was stopped."
     )
     make.add_argument(
-        "scripted",
-        nargs="?",
-        choices=("acting",),
-        metavar="acting",
-        help="trajectories over simulated tools, by a scripted expert or --teacher",
+        "skill",
+        choices=(*SKILLS, ACTING),
+        metavar="WHAT",
+        help="annotate: abstracts and annotations; tools: calls; rehearsal: a base's answers to general prompts; "
+        "acting: trajectories over simulated tools",
     )
-    make.add_argument("--skill", choices=SKILLS, help="what the rows teach")
-    make.add_argument("--teacher", metavar="ADDRESS", help="the model that writes, e.g. openai:NAME")
+    make.add_argument(
+        "--teacher", metavar="ADDRESS", help="the model that writes, e.g. openai:NAME (acting: default a script)"
+    )
     make.add_argument("--count", type=positive, required=True, metavar="N", help="rows that are wanted")
     make.add_argument(
         "--out", type=Path, required=True, metavar="PATH", help="a folder: rows.jsonl, journal.jsonl; acting: a file"
@@ -70,10 +74,10 @@ def add_actions(actions: argparse._SubParsersAction[argparse.ArgumentParser]) ->
 
 async def synthesize(options: argparse.Namespace) -> int:
     """Have a teacher write rows. Exit code 1 if fewer came out than were wanted."""
-    if options.scripted:
+    if options.skill == ACTING:
         return await act(options)
-    if not options.skill or not options.teacher:
-        raise UsageError("--skill and --teacher are needed", "Without a teacher: train synthesize acting.")
+    if not options.teacher:
+        raise UsageError(f"{options.skill} needs a teacher", "Add --teacher ADDRESS, e.g. local or ollama:NAME.")
     from training.commands.progress import progress
     from training.synthesis.asking import open_model
     from training.synthesis.evolve import steps_of
@@ -119,8 +123,8 @@ async def act(options: argparse.Namespace) -> int:
     from training.rows import as_jsonl
     from training.synthesis.acting import acting
 
-    if options.skill or options.evolve:
-        raise UsageError("acting takes no --skill and no --evolve", "Give --count, --seed, --out, perhaps --teacher.")
+    if options.evolve:
+        raise UsageError("acting has no evolve steps", "Give --count, --seed, --out, perhaps --teacher.")
     settings, _ = config.load(Path("/dev/null"), trusted=False)
     with progress("trajectories", options.count) as tell:
         made = await acting(

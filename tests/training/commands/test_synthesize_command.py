@@ -29,7 +29,7 @@ def train(*words: str) -> int:
 
 def teach(server: Teacher, out: Path, skill: str, count: int, *more: str) -> int:
     teacher = f"openai@{server.url}/v1:big"
-    words = ("--skill", skill, "--teacher", teacher, "--count", str(count), "--out", str(out))
+    words = (skill, "--teacher", teacher, "--count", str(count), "--out", str(out))
     return train("synthesize", *words, *more)
 
 

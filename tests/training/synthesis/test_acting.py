@@ -208,12 +208,11 @@ def test_a_detour_is_not_learned_from(tmp_path: Path, monkeypatch: pytest.Monkey
     assert (found.rows, found.left_out) == ([], {"passed the check in a roundabout way": 1})
 
 
-@pytest.mark.parametrize("more", [("--skill", "tools"), ("--evolve", "harder")])
-def test_acting_takes_no_skill_and_no_steps(tmp_path: Path, more: tuple[str, ...]) -> None:
-    with pytest.raises(UsageError, match="acting takes no --skill"):
-        train("synthesize", "acting", "--count", "1", "--out", str(tmp_path / "x"), *more)
+def test_acting_has_no_evolve_steps(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="acting has no evolve steps"):
+        train("synthesize", "acting", "--count", "1", "--out", str(tmp_path / "x"), "--evolve", "harder")
 
 
 def test_a_teacher_is_needed_for_everything_else(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="--skill and --teacher are needed"):
-        train("synthesize", "--count", "1", "--out", str(tmp_path / "x"))
+    with pytest.raises(UsageError, match="rehearsal needs a teacher"):
+        train("synthesize", "rehearsal", "--count", "1", "--out", str(tmp_path / "x"))
