@@ -94,7 +94,7 @@ def measured(run: Path, rows: Sequence[Row]) -> list[list[float]]:
     made = model.build(settings, found, model.choose_device("auto"))
     encoder = Encoder(base.load_tokenizer(found.source))
     prompts = [encoder.prompt(encoder.shown(row)[:-1], row.tools) for row in rows]
-    end = encoder.examples(rows[0])[0].tokens[-1]
+    end = encoder.examples(rows[0])[0].end
     replies = score.generate(made, encoder, prompts, settings, end)
     return [
         score.annotation_scores(reply, json.loads(row.completion)) for row, reply in zip(rows, replies, strict=True)

@@ -49,6 +49,11 @@ class Example:
         """How many tokens the loss counts. The first token is never one: nothing comes before it."""
         return sum(self.trained)
 
+    @property
+    def end(self) -> int:
+        """The token that ends its reply."""
+        return self.tokens[-1]
+
 
 @dataclass(frozen=True, slots=True)
 class Encoded:

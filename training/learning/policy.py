@@ -67,7 +67,7 @@ class Rollouts:
         some = next(iter(rows.values()))
         self.openings = [encoder.plain(piece) for piece in annotation_pieces(some)[::2]]
         self.keys = list(json.loads(some.completion))
-        (self.end,) = set(encoder.examples(some)[0].tokens[-1:])
+        self.end = encoder.examples(some)[0].end
         self.sampler = Sampler(
             model.get_base_model(),
             prompts=prompts,

@@ -115,7 +115,7 @@ def generated_scores(
     Returns:
         Token F1, valid replies, rows; moves for which `Not stated.` is said by both, by the reply, by the annotation.
     """
-    replies = generate(model, data.encoder, [prompt for _, prompt in mine], recipe, data.own[0].tokens[-1])
+    replies = generate(model, data.encoder, [prompt for _, prompt in mine], recipe, data.own[0].end)
     found = [
         annotation_scores(reply, json.loads(row.completion)) for (row, _), reply in zip(mine, replies, strict=True)
     ]
