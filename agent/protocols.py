@@ -23,6 +23,33 @@ LONGEST_THOUGHT = 280
 """Characters of a thought under a schema: a small model that repeats itself would fill the whole reply with it."""
 
 
+LONGEST_MEANING = 100
+"""Characters of what is said about a parameter."""
+MOST_CHOICES = 12
+"""Values of an enum that are all shown."""
+WORD = re.compile(r"[^\W_]+")
+PLAIN_WORDS = {
+    "a",
+    "an",
+    "and",
+    "are",
+    "at",
+    "by",
+    "for",
+    "from",
+    "in",
+    "is",
+    "it",
+    "of",
+    "on",
+    "or",
+    "the",
+    "to",
+    "with",
+}
+"""Words that say nothing new about a parameter."""
+
+
 class ActingProtocol(Protocol):
     """What the loop needs of a protocol.
 
@@ -202,10 +229,38 @@ def listed(tools: Sequence[Json]) -> str:
 def _line(function: Json) -> str:
     properties = function["parameters"].get("properties", {})
     required = function["parameters"].get("required", [])
-    arguments = ", ".join(
-        f"{name}: {entry.get('type', 'any')}{'' if name in required else '?'}" for name, entry in properties.items()
-    )
+    known = _words(f"{function['name']} {function['description']}") | PLAIN_WORDS
+    arguments = ", ".join(_parameter(name, entry, name in required, known) for name, entry in properties.items())
     return f"- {function['name']}({arguments}): {function['description']}"
+
+
+def _parameter(name: str, entry: Json, required: bool, known: set[str]) -> str:
+    """A parameter with its type or its choices, and what it means where nothing else in the line says that already."""
+    meaning, kind = " ".join(str(entry.get("description", "")).split()), _type(entry)
+    news = _words(meaning) - known - _words(f"{name} {kind}")
+    return f"{name}: {kind}{'' if required else '?'}{f' ({_short(meaning)})' if news else ''}"
+
+
+def _words(text: str) -> set[str]:
+    return set(WORD.findall(text.lower()))
+
+
+def _type(entry: Json) -> str:
+    """`integer`, `array of string`, or the values that there are: `"up"|"down"`."""
+    choices, items, kind = entry.get("enum"), entry.get("items"), entry.get("type")
+    if choices and len(choices) <= MOST_CHOICES:
+        return "|".join(json.dumps(choice, ensure_ascii=False) for choice in choices)
+    if kind is None:
+        kind = [one["type"] for one in entry.get("anyOf", ()) if isinstance(one.get("type"), str)] or "any"
+    if isinstance(kind, list):
+        return "|".join(str(one) for one in kind if one != "null")
+    return f"array of {_type(items)}" if kind == "array" and isinstance(items, dict) and "type" in items else str(kind)
+
+
+def _short(text: str) -> str:
+    """The first sentence, and of a long one the beginning."""
+    first = re.split(r"(?<=[.!?])\s+(?=[A-Z])", text, maxsplit=1)[0].rstrip(".")
+    return first if len(first) <= LONGEST_MEANING else f"{first[: LONGEST_MEANING - 1].rpartition(' ')[0]}…"
 
 
 def _as_json(message: Message) -> str:

@@ -10,8 +10,12 @@ from collections.abc import Iterator, Sequence
 from random import Random
 from typing import cast
 
+from evals.simulated.values import FLAGS
+
 COUNT = 150
 """Composed families."""
+HOW = 0.5
+"""How likely what is ordered for a thing has a yes or a no besides."""
 THINGS: dict[str, str] = {
     "code": "greenhouse boat crane lorry locker cage trailer turbine scanner sensor beehive kiln generator lift "
     "container barge drone tractor excavator camera antenna fountain hydrant streetlamp buoy cistern silo furnace "
@@ -60,6 +64,7 @@ FIELDS: dict[str, str] = {
     "megabytes": "memory disk_use quota_mb",
     "millilitres": "tank_volume oil_left water_use",
     "item": "attachment accessory gift",
+    "decimal": "voltage pressure ratio salinity ph_value tilt thickness rating efficiency",
     "place": "site stop storage_place",
     "weekday": "rest_day market_day",
 }
@@ -229,13 +234,15 @@ def _deeds(thing: str, one: str, key: str, chance: Random) -> Iterator[dict[str,
     service, verb, which = chance.choice(SERVICES), chance.choice(ORDERS), f"the {one} {{{key}}}"
     deed, asks = article(service), verb.lower()
     day = chance.choice(("planned_day", "service_day", "set_for", "wanted_on"))
+    how = chance.choice(sorted(FLAGS)) if chance.random() < HOW else ""
+    says = [f"{asks} {deed} of {which} for {{{day}}}", f"{asks} {deed} on {{{day}}} for {which}"]
     yield {
         "name": chance.choice((f"{asks.replace(' ', '_')}_{thing}_{service}", f"{thing}_{service}")).replace("-", "_"),
-        "text": f"{verb} {deed} of {article(one)} for a day.",
+        "text": f"{verb} {deed} of {article(one)} for a day{f', {FLAGS[how][0]} or not' if how else ''}.",
         "does": "create",
-        "takes": [key, day],
-        "more": {day: "date"},
-        "says": [f"{asks} {deed} of {which} for {{{day}}}", f"{asks} {deed} on {{{day}}} for {which}"],
+        "takes": [key, day, *([how] if how else [])],
+        "more": {day: "date"} | ({how: how} if how else {}),
+        "says": [f"{said}, {{{how}}}" for said in says] if how else says,
         "lacks": {day: f"{asks} {deed} of {which}"},
     }
     end = chance.choice(ENDS)

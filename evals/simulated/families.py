@@ -16,10 +16,12 @@ from pydantic import BaseModel, ConfigDict
 
 from agent.messages import Json
 from evals.simulated.composed import composed
-from evals.simulated.pools import Split
-from evals.simulated.values import FORMS, Value, draw, is_text
+from evals.simulated.pools import WORDS, Split
+from evals.simulated.values import FORMS, Value, draw, type_of
 
 FOLDER = Path(__file__).parent / "families"
+FEW = 8
+"""Values of a kind that a schema may name one by one."""
 RECORDS = 4
 """Records of a family's table."""
 Row = dict[str, Value]
@@ -81,13 +83,19 @@ class Family(BaseModel):
     def spec(self, name: str) -> Spec:
         return next(spec for spec in self.tools if spec.name == name)
 
+    def _property(self, parameter: str, kind: str) -> Json:
+        """A parameter's schema. Half of training's tools name the values, where there are few."""
+        found: Json = {"type": type_of(kind), "description": parameter.replace("_", " ")}
+        values = WORDS[kind].split(",") if kind in WORDS else []
+        told = 0 < len(values) <= FEW and Random(f"{self.name} {parameter}").random() < 0.5
+        return found | {"enum": values} if told else found
+
     def function(self, spec: Spec, text: str = "") -> Json:
         """The function schema in OpenAI's form; `text` is said instead of the tool's own."""
         kinds = [self.kind(spec, parameter) for parameter in spec.takes]
         forms = [FORMS[kind] for kind in dict.fromkeys(kinds) if kind in FORMS]
         properties = {
-            parameter: {"type": "string" if is_text(kind) else "integer", "description": parameter.replace("_", " ")}
-            for parameter, kind in zip(spec.takes, kinds, strict=True)
+            parameter: self._property(parameter, kind) for parameter, kind in zip(spec.takes, kinds, strict=True)
         }
         parameters = {"type": "object", "properties": properties, "required": list(spec.takes)}
         description = " ".join([text or spec.text, *forms])

@@ -252,7 +252,7 @@ def thought(spec: Spec, values: Row) -> str:
     """Why a tool is called: what it is for, and how what was said becomes its arguments."""
     purpose = spec.text[0].lower() + spec.text[1:]
     converted = [
-        f"{value.said[0].upper()}{value.said[1:]} is {value.given}."
+        f"{value.said[0].upper()}{value.said[1:]} is {value.shown}."
         for value in values.values()
         if value.said.strip('"').split(" ")[0] != str(value.given) and value.said.strip('"') != str(value.given)
     ]

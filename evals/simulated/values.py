@@ -12,7 +12,7 @@ from random import Random
 
 from evals.simulated.pools import ADJECTIVES, FIRST, HOSTS, LAST, NUMBERS, POOLS, SYLLABLES, TEXTS, WORDS, Split
 
-Scalar = str | int
+Scalar = str | int | float
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +21,11 @@ class Value:
 
     said: str
     given: Scalar
+
+    @property
+    def shown(self) -> str:
+        """The argument as JSON has it, a text without its quotes."""
+        return str(self.given).lower() if isinstance(self.given, bool) else str(self.given)
 
 
 def draw(kind: str, split: Split, chance: Random) -> Value:
@@ -37,11 +42,24 @@ def kinds() -> frozenset[str]:
     return frozenset({*POOLS, *WORDS, *_WIDE, *_MAKERS})
 
 
-def is_text(kind: str) -> bool:
-    """Whether arguments of this kind are texts; the others are whole numbers."""
-    return kind not in _WHOLE
+def type_of(kind: str) -> str:
+    """The type of arguments of this kind in JSON Schema."""
+    if kind in FLAGS:
+        return "boolean"
+    return "number" if kind == "decimal" else "integer" if kind in _WHOLE else "string"
 
 
+FLAGS: dict[str, tuple[str, str]] = {
+    "urgent": ("urgently", "without any hurry"),
+    "insured": ("insured", "without insurance"),
+    "with_report": ("with a report", "without a report"),
+    "prepaid": ("paid in advance", "not paid in advance"),
+    "recurring": ("every year again", "only this once"),
+    "guided": ("with a guide", "without a guide"),
+    "public": ("open to everybody", "behind closed doors"),
+    "notify": ("and everybody is told", "and nobody is told"),
+}
+"""How a person says yes and no to what training's tools may be asked besides."""
 _WHOLE = frozenset(
     {"count", "minutes", "cents", "metres", "grams", "seconds", "days", "hours", "percent", "millilitres"}
     | {"megabytes", "centimetres", "large", "year", "months", "degrees"}
@@ -356,6 +374,15 @@ def _number(low: int, high: int) -> Callable[[Random], Value]:
     return made
 
 
+def _decimal(chance: Random) -> Value:
+    number = chance.randint(3, 980) / chance.choice((10, 10, 100))
+    return Value(f"{number:g}", number)
+
+
+def _flag(yes: str, no: str) -> Callable[[Random], Value]:
+    return lambda chance: chance.choice((Value(yes, True), Value(no, False)))
+
+
 _WIDE: dict[str, Callable[[Random], Value]] = {
     "person": _wide_person,
     "email": _wide_email,
@@ -388,6 +415,8 @@ _WIDE: dict[str, Callable[[Random], Value]] = {
     "url": _wide_url,
     "file": _wide_file,
     "version": _version,
+    "decimal": _decimal,
     **{kind: _word(names) for kind, names in WORDS.items()},
+    **{kind: _flag(*said) for kind, said in FLAGS.items()},
 }
 """The makers of training's values: far more of them, and said in more ways."""

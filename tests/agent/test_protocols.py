@@ -141,6 +141,33 @@ def test_instructions_name_each_tool_with_its_arguments(protocol: protocols.Acti
     assert "read_file" not in protocol.instructions([])
 
 
+def function(text: str, **properties: Json) -> Json:
+    schema = {"type": "object", "properties": properties, "required": list(properties)[:1]}
+    return {"type": "function", "function": {"name": "book_room", "description": text, "parameters": schema}}
+
+
+@pytest.mark.parametrize(
+    ("entry", "shown"),
+    [
+        ({"type": "string", "description": "where"}, "x: string (where)"),
+        ({"type": "string", "description": "The room to book."}, "x: string"),  # the tool's own line says it
+        ({"type": "array", "items": {"type": "integer"}}, "x: array of integer"),
+        ({"type": "string", "enum": ["sea", "garden"]}, 'x: "sea"|"garden"'),
+        ({"type": "string", "enum": [str(number) for number in range(50)]}, "x: string"),
+        ({"anyOf": [{"type": "integer"}, {"type": "null"}]}, "x: integer"),
+        ({"type": ["number", "null"]}, "x: number"),
+        ({"anyOf": [{"$ref": "#/$defs/y"}]}, "x: any"),
+        ({"type": "string", "description": "Nights, at least one. Ask if nobody says it."}, "x: string (Nights, at"),
+        ({"type": "string", "description": f"The name {'very ' * 40}long."}, "x: string (The name very very"),
+    ],
+)
+def test_a_parameter_shows_its_choices_and_what_its_name_does_not_say(entry: Json, shown: str) -> None:
+    line = protocols.listed([function("Book a room.", x=entry)])
+    assert line.startswith(f"- book_room({shown}")
+    assert len(line) < 180
+    assert line.endswith("): Book a room.")
+
+
 def test_a_person_sees_the_strings_of_a_json_reply_as_they_come() -> None:
     visible = protocols.Visible(protocols.ConstrainedJson())
     raw = json.dumps({"thought": 'a "quoted" word\n', "answer": "done ä"})

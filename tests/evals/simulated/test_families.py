@@ -166,3 +166,14 @@ def test_the_records_of_a_table_have_keys_of_their_own_and_every_field() -> None
     rows = table(family, "train", Random(1))
     assert len({row["invoice"].given for row in rows}) == 4
     assert all(set(row) == {"invoice", "customer", "cents", "due_date", "account_number"} for row in rows)
+
+
+def test_training_has_every_simple_type_and_choices() -> None:
+    entries = [
+        entry
+        for family in families("train").values()
+        for spec in family.tools
+        for entry in family.function(spec)["function"]["parameters"]["properties"].values()
+    ]
+    assert {entry["type"] for entry in entries} == {"string", "integer", "number", "boolean"}
+    assert any("enum" in entry for entry in entries)

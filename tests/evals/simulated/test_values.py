@@ -8,15 +8,15 @@ from random import Random
 
 import pytest
 
-from evals.simulated.pools import FIRST, HOSTS, LAST, NUMBERS, POOLS
-from evals.simulated.values import FORMS, Value, draw, is_text, kinds
+from evals.simulated.pools import FIRST, HOSTS, LAST, NUMBERS, POOLS, Split
+from evals.simulated.values import FORMS, Value, draw, kinds, type_of
 from evals.simulated.world import calculate
 
 SEEDS = range(150)
 
 
-def drawn(kind: str) -> list[Value]:
-    return [draw(kind, "test", Random(seed)) for seed in SEEDS]
+def drawn(kind: str, split: Split = "test") -> list[Value]:
+    return [draw(kind, split, Random(seed)) for seed in SEEDS]
 
 
 @pytest.mark.parametrize(
@@ -32,7 +32,7 @@ def test_an_amount_is_said_in_its_unit_and_given_as_a_whole_number(kind: str, un
         if number:
             large = re.search("dollars|km|kg|hour", value.said)
             assert value.given == round(float(number[0]) * (factor if large else 1))
-    assert not is_text(kind)
+    assert type_of(kind) == "integer"
 
 
 def test_spoken_hours_are_minutes() -> None:
@@ -84,7 +84,7 @@ def test_training_converts_more_units(kind: str, large: str, factor: int) -> Non
         number, unit = value.said.split(" ", 1)
         spoken = NUMBERS.index(number) + 1 if number in NUMBERS else float(number)
         assert value.given == round(spoken * (factor if unit == large else 1))
-    assert not is_text(kind)
+    assert type_of(kind) == "integer"
 
 
 def test_training_says_dates_times_and_shares_in_more_ways() -> None:
@@ -111,3 +111,15 @@ def test_the_splits_share_no_name() -> None:
             {name.casefold() for name in (text.split(",") if "," in text else text.split())} for text in named.values()
         ]
         assert sum(map(len, sets)) == len(set().union(*sets))
+
+
+def test_training_also_has_fractions_and_yes_or_no() -> None:
+    decimals = drawn("decimal", "train")
+    assert type_of("decimal") == "number"
+    assert all(float(value.said) == value.given for value in decimals)
+    assert any(value.given != int(value.given) for value in decimals if isinstance(value.given, float))
+    assert type_of("urgent") == "boolean"
+    assert {(value.said, value.given, value.shown) for value in drawn("urgent", "train")} == {
+        ("urgently", True, "true"),
+        ("without any hurry", False, "false"),
+    }
