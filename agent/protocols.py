@@ -21,32 +21,12 @@ from agent.models.base import Capabilities, Delta
 Piece = tuple[Literal["thought", "text"], str]
 LONGEST_THOUGHT = 280
 """Characters of a thought under a schema: a small model that repeats itself would fill the whole reply with it."""
-
-
 LONGEST_MEANING = 100
 """Characters of what is said about a parameter."""
 MOST_CHOICES = 12
 """Values of an enum that are all shown."""
 WORD = re.compile(r"[^\W_]+")
-PLAIN_WORDS = {
-    "a",
-    "an",
-    "and",
-    "are",
-    "at",
-    "by",
-    "for",
-    "from",
-    "in",
-    "is",
-    "it",
-    "of",
-    "on",
-    "or",
-    "the",
-    "to",
-    "with",
-}
+PLAIN_WORDS = frozenset(re.findall(r"\w+", "a an and are at by for from in is it of on or the to with"))
 """Words that say nothing new about a parameter."""
 
 
@@ -229,12 +209,12 @@ def listed(tools: Sequence[Json]) -> str:
 def _line(function: Json) -> str:
     properties = function["parameters"].get("properties", {})
     required = function["parameters"].get("required", [])
-    known = _words(f"{function['name']} {function['description']}") | PLAIN_WORDS
+    known = PLAIN_WORDS | _words(f"{function['name']} {function['description']}")
     arguments = ", ".join(_parameter(name, entry, name in required, known) for name, entry in properties.items())
     return f"- {function['name']}({arguments}): {function['description']}"
 
 
-def _parameter(name: str, entry: Json, required: bool, known: set[str]) -> str:
+def _parameter(name: str, entry: Json, required: bool, known: frozenset[str]) -> str:
     """A parameter with its type or its choices, and what it means where nothing else in the line says that already."""
     meaning, kind = " ".join(str(entry.get("description", "")).split()), _type(entry)
     news = _words(meaning) - known - _words(f"{name} {kind}")

@@ -179,7 +179,7 @@ async def chat(options: argparse.Namespace) -> int:
 async def _interactive(conversation: Conversation) -> None:
     session = conversation.session
     tools = session.tools | (session.mcp.approved() if session.mcp else {})
-    named = {name: tool.origin for name, tool in tools.items() if name not in session.settings.tools.disabled}
+    named = {name: tool.origin for name, tool in tools.items()}
     commands = ["/" + name for name in session.skills] + list(OWN) + ["/quit"]
     prompt = _prompt(commands, named, session.tool_context.redactor)
     print(f"Apprentice {_served_by(conversation)}. /help says what you can type; Ctrl-D leaves.")

@@ -120,8 +120,8 @@ async def open_session(
         from agent.mcp.elicitation import Person
         from agent.mcp.tools import Servers
 
-        person = Person(ask, line_on_terminal if ask else None, consent.turn)
-        session.mcp = Servers(servers, data, person, emit, local_only=consent.local_only)
+        person, disabled = Person(ask, line_on_terminal if ask else None, consent.turn), settings.tools.disabled
+        session.mcp = Servers(servers, data, person, emit, local_only=consent.local_only, disabled=disabled)
     return session
 
 
@@ -276,8 +276,7 @@ async def work_freely(
     reader = skills.reader(session.skills)
     known = session.tools | ({} if reader.name in session.settings.tools.disabled else {reader.name: reader})
     if session.mcp:
-        found = await session.mcp.tools()
-        known |= {name: tool for name, tool in found.items() if name not in session.settings.tools.disabled}
+        known |= await session.mcp.tools()
     work = session.settings.work
     allowed = skills.allowed_tools(job.skills, known)
     in_phases = resumed.in_phases if resumed else work.phases

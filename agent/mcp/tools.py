@@ -11,7 +11,7 @@ import hashlib
 import json
 import re
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -53,6 +53,7 @@ class Servers:
         person: answers what servers ask.
         emit: where notices and progress go.
         local_only: no server at an address of another machine is reached.
+        disabled: names of tools that are not offered, as the model would see them.
     """
 
     def __init__(
@@ -63,9 +64,10 @@ class Servers:
         emit: Emit,
         *,
         local_only: bool = False,
+        disabled: Collection[str] = (),
     ) -> None:
         self.servers, self.data_dir, self.person, self.emit = servers, data_dir, person, emit
-        self.local_only = local_only
+        self.local_only, self.disabled = local_only, disabled
         self._live: dict[str, Connection] = {}
         self._differing: dict[str, list[str]] = {}
         self._told: set[str] = set()
@@ -108,7 +110,9 @@ class Servers:
         names = tool_names(server.name, known.tools)
         differing = self._differing.get(server.name, ())
         tools = [self._tool(server, one, names[key]) for key, one in known.tools.items() if key not in differing]
-        return [*tools, self._reader(server)] if known.resources and READ not in known.tools else tools
+        if known.resources and READ not in known.tools:
+            tools.append(self._reader(server))
+        return [tool for tool in tools if tool.name not in self.disabled]
 
     def check(self, server: Server) -> None:
         """Raise ConsentDenied if a server may not be used: a project's that nobody approved, or not on this machine."""

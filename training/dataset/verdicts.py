@@ -8,13 +8,14 @@ has the verdict on its job: that is the run that a person sees.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, get_args
 
 from agent.messages import Json, Trajectory
+from agent.todos import Phase
 from training.dataset.candidates import LABELLED, RANK
 from training.rows import Source
 
-PHASES = ("strategic", "tactical")
+PHASES = frozenset(filter(None, get_args(Phase)))
 
 
 @dataclass(frozen=True, slots=True)
