@@ -231,9 +231,9 @@ def _type(entry: Json) -> str:
     if choices and len(choices) <= MOST_CHOICES:
         return "|".join(json.dumps(choice, ensure_ascii=False) for choice in choices)
     if kind is None:
-        kind = [one["type"] for one in entry.get("anyOf", ()) if isinstance(one.get("type"), str)] or "any"
+        kind = [one["type"] for one in entry.get("anyOf", ()) if isinstance(one.get("type"), str)]
     if isinstance(kind, list):
-        return "|".join(str(one) for one in kind if one != "null")
+        return "|".join(str(one) for one in kind if one != "null") or "any"
     return f"array of {_type(items)}" if kind == "array" and isinstance(items, dict) and "type" in items else str(kind)
 
 

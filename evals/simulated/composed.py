@@ -16,6 +16,8 @@ COUNT = 150
 """Composed families."""
 HOW = 0.5
 """How likely what is ordered for a thing has a yes or a no besides."""
+OPTIONAL = 0.6
+"""How likely that may be left open, and how likely what is made takes a field that need not be said."""
 THINGS: dict[str, str] = {
     "code": "greenhouse boat crane lorry locker cage trailer turbine scanner sensor beehive kiln generator lift "
     "container barge drone tractor excavator camera antenna fountain hydrant streetlamp buoy cistern silo furnace "
@@ -173,7 +175,7 @@ def _tools(thing: str, key: str, fields: Sequence[str], chance: Random) -> Itera
             "gives": pair,
         }
     yield _search(thing, many, chance.choice(list(fields)), chance)
-    yield _make(thing, one, chance.sample(list(fields), 2), chance)
+    yield _make(thing, one, chance.sample(list(fields), min(3, len(fields))), chance)
     for field in chance.sample(list(fields), 2):
         yield _set(thing, one, key, field, chance)
     yield from _deeds(thing, one, key, chance)
@@ -192,19 +194,31 @@ def _search(thing: str, many: str, field: str, chance: Random) -> dict[str, obje
     return {"name": name, "text": text, "does": "search", "takes": [field], "says": list(says)}
 
 
-def _make(thing: str, one: str, pair: Sequence[str], chance: Random) -> dict[str, object]:
+def _make(thing: str, one: str, chosen: Sequence[str], chance: Random) -> dict[str, object]:
+    pair, third = chosen[:2], chosen[2:] if chance.random() < OPTIONAL else ()
     (f, g), (v, w) = [name.replace("_", " ") for name in pair], [f"{{{name}}}" for name in pair]
     verb = chance.choice(("register", "add", "enter", "create", "record"))
     a = article(one, new=True)
+    besides = [
+        said
+        for name in third
+        for h in [name.replace("_", " ")]
+        for said in (
+            f"{verb} {a} with the {h} {{{name}}}, the {f} {v} and the {g} {w}",
+            f"{verb} {a}: {f} {v}, {g} {w}, {h} {{{name}}}",
+        )
+    ]
     return {
         "name": chance.choice((f"register_{thing}", f"add_{thing}", f"new_{thing}", f"{thing}_entry", f"make_{thing}")),
         "text": chance.choice(MAKES).format(a=a, one=one, fs=f"{f} and {g}"),
         "does": "create",
-        "takes": list(pair),
+        "takes": [*pair, *third],
+        "optional": list(third),
         "says": [
             f"{verb} {a} with the {f} {v} and the {g} {w}",
             f"{verb} {a}: {f} {v}, {g} {w}",
             f"put {a} with the {g} {w} on record, its {f} is {v}",
+            *besides,
         ],
         "lacks": {pair[0]: f"{verb} {a} with the {g} {w}", pair[1]: f"{verb} {a} whose {f} is {v}"},
     }
@@ -236,13 +250,16 @@ def _deeds(thing: str, one: str, key: str, chance: Random) -> Iterator[dict[str,
     day = chance.choice(("planned_day", "service_day", "set_for", "wanted_on"))
     how = chance.choice(sorted(FLAGS)) if chance.random() < HOW else ""
     says = [f"{asks} {deed} of {which} for {{{day}}}", f"{asks} {deed} on {{{day}}} for {which}"]
+    said = [f"{one}, {{{how}}}" for one in says] if how else []
+    optional = bool(how) and chance.random() < OPTIONAL
     yield {
         "name": chance.choice((f"{asks.replace(' ', '_')}_{thing}_{service}", f"{thing}_{service}")).replace("-", "_"),
         "text": f"{verb} {deed} of {article(one)} for a day{f', {FLAGS[how][0]} or not' if how else ''}.",
         "does": "create",
         "takes": [key, day, *([how] if how else [])],
         "more": {day: "date"} | ({how: how} if how else {}),
-        "says": [f"{said}, {{{how}}}" for said in says] if how else says,
+        "optional": [how] if optional else [],
+        "says": [*says, *said] if optional else said or says,
         "lacks": {day: f"{asks} {deed} of {which}"},
     }
     end = chance.choice(ENDS)

@@ -37,6 +37,7 @@ class Spec(BaseModel):
         takes: its parameters: fields of the table, or of `more`.
         gives: the fields that a look-up answers with.
         more: parameters that are no fields, with their kinds.
+        optional: those of `takes` that are given only where the person says something of them.
         says: how a person asks for it, with the parameters in braces.
         lacks: by parameter, how a person asks who forgets that one.
     """
@@ -49,6 +50,7 @@ class Spec(BaseModel):
     takes: tuple[str, ...]
     gives: tuple[str, ...] = ()
     more: dict[str, str] = {}
+    optional: tuple[str, ...] = ()
     says: tuple[str, ...] = ()
     lacks: dict[str, str] = {}
 
@@ -97,7 +99,8 @@ class Family(BaseModel):
         properties = {
             parameter: self._property(parameter, kind) for parameter, kind in zip(spec.takes, kinds, strict=True)
         }
-        parameters = {"type": "object", "properties": properties, "required": list(spec.takes)}
+        required = [parameter for parameter in spec.takes if parameter not in spec.optional]
+        parameters = {"type": "object", "properties": properties, "required": required}
         description = " ".join([text or spec.text, *forms])
         return {
             "type": "function",

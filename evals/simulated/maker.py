@@ -178,7 +178,9 @@ class Maker:
         """Ask for something to be made, changed or taken away."""
         family, spec = chosen
         values = self.arguments(chosen) | fixed
-        clause = self.chance.choice(spec.says).format(**{name: value.said for name, value in values.items()})
+        phrase = self.chance.choice(spec.says)
+        clause = phrase.format(**{name: value.said for name, value in values.items()})
+        values = {name: v for name, v in values.items() if name not in spec.optional or f"{{{name}}}" in phrase}
         if spec.does == "create":
             self.made += 1
             done = f"It is done, under the number {family.prefix}-{self.made}."
@@ -244,7 +246,8 @@ def _linked(family: Family, spec: Spec, split: Split) -> Iterator[str]:
     """The parameters of a tool that can come from another; not the key of what is changed."""
     links = LINKS | MORE_LINKS if split == "train" else LINKS
     for name in spec.takes:
-        if family.kind(spec, name) in links and not (spec.does == "change" and name == family.key):
+        needed = name not in spec.optional and not (spec.does == "change" and name == family.key)
+        if needed and family.kind(spec, name) in links:
             yield name
 
 

@@ -11,13 +11,13 @@ from evals.simulated.maker import Chosen
 from evals.simulated.pools import Split
 from evals.simulated.renaming import renamed
 
-SIZES: dict[Split, tuple[int, int]] = {"train": (3, 10), "dev": (8, 9), "test": (8, 10)}
+SIZES: dict[Split, tuple[int, int]] = {"train": (4, 11), "dev": (8, 9), "test": (8, 10)}
 """How many tools are on offer, at least and at most."""
 NEIGHBOURS = 2
 """Tools of the wanted one's own family that are always on offer beside it; in training there may be more."""
 CROWDED = 0.5
 """How likely, in training, the others on offer are of few families, so that many are alike."""
-ROOM = 820
+ROOM = 1150
 """Signs that the names, parameters and texts on offer have together, at most, in training: prompts stay short."""
 
 

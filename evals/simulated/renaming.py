@@ -103,6 +103,7 @@ def _other_names(tool: Offered, chance: Random) -> Offered:
     order = list(spec.takes)
     if chance.random() < SHUFFLED:
         chance.shuffle(order)
+        order.sort(key=lambda parameter: parameter in spec.optional)
     kinds = [family.kind(spec, parameter) for parameter in order]
     parameters: dict[str, str] = {}
     for parameter, kind in zip(order, kinds, strict=True):

@@ -156,6 +156,7 @@ def function(text: str, **properties: Json) -> Json:
         ({"type": "string", "enum": [str(number) for number in range(50)]}, "x: string"),
         ({"anyOf": [{"type": "integer"}, {"type": "null"}]}, "x: integer"),
         ({"type": ["number", "null"]}, "x: number"),
+        ({"anyOf": [{}, {"type": "null"}]}, "x: any"),
         ({"anyOf": [{"$ref": "#/$defs/y"}]}, "x: any"),
         ({"type": "string", "description": "Nights, at least one. Ask if nobody says it."}, "x: string (Nights, at"),
         ({"type": "string", "description": f"The name {'very ' * 40}long."}, "x: string (The name very very"),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, Union
 
 from pydantic import BaseModel, ConfigDict, Field, create_model
 
@@ -21,7 +21,14 @@ ANSWERED = (
     "\nGive only what these arguments ask for. If the facts have no answer, set `error`. Reply with one JSON object: "
     '{{"output": "<what the tool prints>", "error": true or false}}'
 )
-_TYPES: Mapping[str, Any] = {"string": str, "integer": int, "number": float, "boolean": bool, "object": dict[str, Any]}
+_TYPES: Mapping[str, Any] = {
+    "string": str,
+    "integer": int,
+    "number": float,
+    "boolean": bool,
+    "object": dict[str, Any],
+    "null": None,
+}
 
 
 class Output(Form):
@@ -102,6 +109,8 @@ def model_of(name: str, schema: Json) -> type[BaseModel]:
 def _type_of(name: str, schema: Json) -> Any:
     if "enum" in schema:
         return Literal[tuple(schema["enum"])]
+    if "anyOf" in schema:
+        return Union[tuple(_type_of(name, one) for one in schema["anyOf"])]  # noqa: UP007 (its members are data)
     kind = schema.get("type")
     if kind == "array":
         return list[_type_of(name, schema.get("items", {}))]  # type: ignore[misc]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import re
+from collections import Counter
 from random import Random
 
 import pytest
@@ -13,6 +14,7 @@ from agent.messages import Json
 from evals.simulated import own_phrases as own
 from evals.simulated.composed import COUNT, article, plural
 from evals.simulated.families import Family, families, table
+from evals.simulated.maker import Maker
 from evals.simulated.own_names import TOOLS, Voice
 from evals.simulated.phrasing import ASKED, BUSY, CLOSED, FRAMES, IF, JOINED, REMARKS
 from evals.simulated.pools import SPLITS, Split
@@ -53,7 +55,11 @@ def test_a_family_is_whole(family: Family) -> None:
         assert spec.says or spec.does == "look_up"
         for phrase in spec.says:
             said = phrase.format(**values)
-            assert all(value in said for value in values.values()), "a task names all that its call needs"
+            needed = [value for name, value in values.items() if name not in spec.optional]
+            assert all(value in said for value in needed), "a task names all that its call needs"
+        for name in spec.optional:
+            told = {f"{{{name}}}" in phrase for phrase in spec.says}
+            assert told == {True, False}, "what is optional is said now and then"
         for lacking, phrase in spec.lacks.items():
             assert f"<{lacking}>" not in phrase.format(**values)
 
@@ -67,6 +73,20 @@ def test_training_has_families_from_many_walks_of_life() -> None:
     assert len(set(names)) == len(names)
     kinds = {family.kind(spec, name) for family in found.values() for spec in family.tools for name in spec.takes}
     assert len(kinds) >= 35
+
+
+def test_an_optional_argument_is_given_only_where_somebody_says_it() -> None:
+    chosen = [(family, spec) for family in families("train").values() for spec in family.tools if spec.optional]
+    given = Counter[bool]()
+    for number, (family, spec) in enumerate(chosen):
+        part = Maker("train", Random(number)).action((family, spec))
+        for name in spec.optional:
+            value = part.values.get(name)
+            assert (name in part.call.arguments) == (value is not None and value.said in part.clause)
+            given[value is not None] += 1
+        parameters = family.function(spec)["function"]["parameters"]
+        assert set(parameters["required"]) == set(spec.takes) - set(spec.optional)
+    assert min(given[True], given[False]) > len(chosen) / 4
 
 
 def test_one_tool_alone_shows_a_field_of_training() -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pydantic import ValidationError
 
 from agent.errors import InputError, ToolError
 from agent.messages import Message, ToolCall, Trajectory
@@ -185,6 +186,19 @@ def test_a_schema_becomes_a_tool_that_checks_its_arguments() -> None:
         with pytest.raises(ToolError):
             validate(tool, wrong)
     assert model_of("nothing", {}).model_fields == {}
+
+
+def test_an_argument_of_two_types_takes_both_and_nothing_else() -> None:
+    schema = {"properties": {"end": {"anyOf": [{"type": "integer"}, {"type": "null"}]}}}
+    model = model_of("read", schema)
+    assert model.model_json_schema()["properties"]["end"]["anyOf"] == schema["properties"]["end"]["anyOf"]
+    assert [model.model_validate(given).model_dump() for given in ({"end": 3}, {"end": None}, {})] == [
+        {"end": 3},
+        {"end": None},
+        {"end": None},
+    ]
+    with pytest.raises(ValidationError):
+        model.model_validate({"end": "three"})
 
 
 def test_the_same_call_is_answered_the_same_way_and_asked_once() -> None:
