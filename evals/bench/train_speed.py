@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import os
 import random
 import tempfile
 import time
@@ -67,6 +68,7 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=400, help="of `full` and `7b`")
     parser.add_argument("--length", type=int, default=1024, help="of `full` and `7b`")
     parser.add_argument("--only", choices=("ours", "trl"), default="")
+    os.environ.setdefault("CUDA_VISIBLE_DEVICES", "0")  # one GPU: TRL would split each batch among all that it sees
     compare(parser.parse_args())
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from tests.training import tiny
 from training import plan, recipe
 from training.planning import memory, plan_tables, shapes
 from training.planning.memory import GIB, Load
-from training.recipe import Lora, Recipe
+from training.recipe import Lora, Policy, Recipe
 
 CPU = torch.device("cpu")
 
@@ -210,10 +211,33 @@ def test_each_published_figure_stands_beside_ours() -> None:
         assert said in text
 
 
+@pytest.mark.parametrize(
+    ("name", "changes", "rows", "measured"),
+    [
+        ("annotator-policy", (), 1161, 290),
+        ("annotator-policy", ("rehearsal=0.4", "epochs=10", "batch=32", "policy.supervised=0.5"), 133, 158),
+        ("annotator-policy", ("rehearsal=0.2", "epochs=12", "batch=32", "policy.supervised=0.5"), 133, 180),
+    ],
+)
+def test_the_time_of_learning_from_its_own_replies_is_about_what_one_h200_took(
+    name: str, changes: Sequence[str], rows: int, measured: float
+) -> None:
+    used = recipe.load(name, changes)
+    shape = shapes.SHAPES["SmolLM2-135M-Instruct"]
+    found = plan.GPUS["H200"]
+    machine = plan.Machine(found.name, found.memory, found.flops)
+    assert plan.seconds(shape, used, machine, rows, 624) == pytest.approx(measured, rel=0.35)
+    alone = plan.seconds(shape, used.model_copy(update={"policy": Policy()}), machine, rows, 624)
+    cores = plan.Machine("two cores", 16 * GIB, 2 * plan.CPU_FLOPS, gpu=False)
+    assert alone < measured / 4
+    assert plan.seconds(shape, used, cores, rows, 624) > 3600
+
+
 def test_time_follows_the_work() -> None:
     shape, usual = shapes.SHAPES["Qwen3-8B"], recipe.load("agent-8b")
     machine = plan.Machine("one", 80 * GIB, 1e15)
-    once = plan.seconds(shape, usual, machine, 1e6)
-    assert plan.seconds(shape, usual, machine, 2e6) == pytest.approx(2 * once)
-    assert plan.seconds(shape, usual.model_copy(update={"epochs": 6}), machine, 1e6) == pytest.approx(2 * once)
+    once = plan.seconds(shape, usual, machine, 1000, 1e3)
+    assert plan.seconds(shape, usual, machine, 2000, 1e3) == pytest.approx(2 * once)
+    assert plan.seconds(shape, usual, machine, 1000, 2e3) == pytest.approx(2 * once)
+    assert plan.seconds(shape, usual.model_copy(update={"epochs": 6}), machine, 1000, 1e3) == pytest.approx(2 * once)
     assert plan.flops_per_token(shape, usual, 1000, full=True) > plan.flops_per_token(shape, usual, 1000)

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from agent.messages import Json
     from training.improve import Result
 
+ALONE, POLICY = "annotator-again", "annotator-again-policy"
+"""The recipes that are taken if none is named: on the corrections alone, and on the model's own replies besides."""
 ROWS_EVERY = 20
 """Measured rows between two plain lines."""
 PACKAGES = ("torch", "transformers", "peft", "accelerate", "datasketch", "pyarrow", "gguf", "safetensors")
@@ -32,9 +34,9 @@ def add_improve(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--recipe",
         nargs="+",
-        default=["annotator-again"],
+        default=[],
         metavar=("NAME", "key=value"),
-        help="a shipped one or a TOML file, and changes to it (default: annotator-again)",
+        help=f"a shipped one or a TOML file, and changes to it (default: {ALONE}; with a GPU {POLICY})",
     )
     for name, told in {
         "gold": "annotations by people, too (JSONL, CSV)",
@@ -57,7 +59,7 @@ async def run(options: argparse.Namespace) -> int:
     from training.improvement.material import Order
 
     settings, _ = config.load(Path("/dev/null"), trusted=False)
-    name, *changes = options.recipe
+    name, *changes = options.recipe or [usual()]
     recipe = recipes.load(name, [*changes, *options.overrides])
     files = {name: tuple(path.absolute() for path in getattr(options, name)) for name in ("gold", "rows", "exclude")}
     order = Order(options.skill, recipe, settings, **files)
@@ -72,6 +74,13 @@ async def run(options: argparse.Namespace) -> int:
         result = await improve(order, restart=options.restart, view=screen)
     print(json.dumps(asdict(result), ensure_ascii=False) if options.json else text(result))
     return 0 if result.promoted else 1
+
+
+def usual() -> str:
+    """The recipe that fits this machine: the one that gains more takes minutes on a GPU, and hours without one."""
+    import torch
+
+    return POLICY if torch.cuda.is_available() else ALONE
 
 
 def check_packages() -> None:

@@ -59,7 +59,7 @@ def _training(recipe: Recipe, prepared: Prepared) -> Json:
     all_steps = recipe.epochs * per_epoch
     steps = min(all_steps, recipe.max_steps or all_steps)
     machine, shape = plan.here(recipe), shapes.find(recipe.base)
-    seconds = plan.seconds(shape, recipe, machine, rows * tokens) * steps / max(1, all_steps)
+    seconds = plan.seconds(shape, recipe, machine, rows, tokens) * steps / max(1, all_steps)
     return {
         "steps": steps,
         "train_seconds": round(seconds),

@@ -14,7 +14,7 @@ from training.synthesis.asking import open_model
 from training.synthesis.rehearsal import rehearsal
 from training.synthesis.work import Plan, Summary, case_texts, synthesise
 
-COUNT = 80
+COUNT = 120
 """Answers that are kept."""
 EACH = 2.5
 """Seconds that one takes on two cores, those that are thrown away with it."""

@@ -154,7 +154,7 @@ def job_hours(job: Job) -> float:
     shape, gpu = SHAPES[job.shape], plan.GPUS[job.gpu]
     recipe = recipe_of("qlora", job.rank).model_copy(update={"epochs": job.epochs, "max_length": 2 * job.tokens})
     machine = plan.Machine(gpu.name, gpu.memory, gpu.flops * job.gpus)
-    return plan.seconds(shape, recipe, machine, job.rows * job.tokens) / 3600
+    return plan.seconds(shape, recipe, machine, job.rows, job.tokens) / 3600
 
 
 def price_table() -> str:

@@ -201,12 +201,21 @@ def test_a_dry_run_of_an_empty_record_makes_no_store(settings: Settings, capsys:
     assert not config.data_dir(settings).exists()
 
 
+@pytest.mark.parametrize(("gpu", "recipe"), [(False, "annotator-again"), (True, "annotator-again-policy")])
+def test_without_a_name_it_takes_the_recipe_that_fits_the_machine(
+    gpu: bool, recipe: str, settings: Settings, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: gpu)
+    assert wheel.command("improve", "annotate", "--dry-run", "device=cpu") == 0
+    assert f"recipe      {recipe}, " in capsys.readouterr().out
+
+
 def test_what_the_recipe_rehearses_is_made_once_for_a_base(
     corrected: list[str], settings: Settings, capsys: pytest.CaptureFixture[str]
 ) -> None:
     order = wheel.order(settings, "rehearsal=0.2")
     code, out, _ = typed(capsys, "--dry-run", "rehearsal=0.2")
-    assert "3 minutes of rehearsal, " in out
+    assert "5 minutes of rehearsal, " in out
     wheel.rehearse(order)
     code, out, _ = typed(capsys, "--dry-run", "rehearsal=0.2")
     assert "of rehearsal" not in out
