@@ -6,7 +6,7 @@ good as their grammar, yet there are hundreds of words among them, so that a mod
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from random import Random
 from typing import cast
 
@@ -71,6 +71,38 @@ FIELDS: dict[str, str] = {
     "weekday": "rest_day market_day",
 }
 """What is noted of a thing, by kind."""
+OTHERWISE = 0.3
+"""How likely a tool's text says a field in other words than its name."""
+OTHER_WORDS: dict[str, tuple[str, ...]] = {
+    "person": ("person in charge", "responsible person", "contact person"),
+    "date": ("calendar day", "date"),
+    "clock": ("time of day", "hour"),
+    "room": ("spot", "code of the place"),
+    "city": ("town", "municipality"),
+    "email": ("mail address", "address to write to", "address for questions by mail"),
+    "phone": ("number to call", "telephone number"),
+    "count": ("quantity", "tally"),
+    "cents": ("price in cents", "sum of money", "amount to pay"),
+    "grams": ("mass", "heaviness in grams"),
+    "minutes": ("duration", "time it takes"),
+    "metres": ("distance in metres", "measured length"),
+    "percent": ("percentage", "proportion"),
+    "state": ("situation", "present state"),
+    "level": ("urgency", "grade"),
+    "colour": ("shade", "tint"),
+    "size": ("measure", "dimensions"),
+    "material": ("substance", "what it is made of"),
+    "language": ("tongue", "spoken language"),
+    "country": ("nation", "land"),
+    "version": ("release number", "edition"),
+    "megabytes": ("amount of data", "storage in megabytes"),
+    "millilitres": ("volume of liquid", "liquid in millilitres"),
+    "item": ("object that belongs to it", "enclosed thing"),
+    "decimal": ("measured value", "reading"),
+    "place": ("location", "whereabouts"),
+    "weekday": ("day of the week", "recurring day"),
+}
+"""What people also call a field of a kind; a family has one of each kind, so that it is clear which is meant."""
 SERVICES = (
     *("inspection", "repair", "cleaning", "tour", "photo", "valuation", "refill", "transport", "painting", "upgrade"),
     *("test", "visit", "checkup", "reading", "delivery", "survey", "rescue", "wash", "overhaul", "briefing", "scan"),
@@ -143,20 +175,20 @@ def _family(kind: str, thing: str, chance: Random) -> dict[str, object]:
         "ref": chance.choice((f"the {one} {{{key}}}", f"the {one} {{{key}}}", f"{one} {{{key}}}")),
         "prefix": "".join(chance.choices("BCDFGHKLMNPRSTVW", k=2)),
         "fields": fields,
-        "tools": list(_tools(thing, key, [name for name in fields if name != key], chance)),
+        "tools": list(_tools(thing, key, {name: kind for name, kind in fields.items() if name != key}, chance)),
     }
     if chance.random() < 0.25:
         family["private"] = {chance.choice(("insurance_number", "pin_code", "tax_number", "bank_number")): "account"}
     return family
 
 
-def _tools(thing: str, key: str, fields: Sequence[str], chance: Random) -> Iterator[dict[str, object]]:
+def _tools(thing: str, key: str, fields: Mapping[str, str], chance: Random) -> Iterator[dict[str, object]]:
     one, many = thing.replace("_", " "), plural(thing.replace("_", " "))
     a = article(one)
     alone = chance.sample(list(fields), 2 if len(fields) > 3 else len(fields))
     pair = [field for field in fields if field not in alone]
     for field in alone:
-        f = field.replace("_", " ")
+        f = _words(field, fields[field], chance)
         yield {
             "name": chance.choice(
                 (f"{thing}_{field}", f"{field}_of_{thing}", f"read_{thing}_{field}", f"{field}_info")
@@ -169,7 +201,9 @@ def _tools(thing: str, key: str, fields: Sequence[str], chance: Random) -> Itera
     if pair:
         yield {
             "name": chance.choice((f"{thing}_details", f"{thing}_record", f"describe_{thing}", f"{thing}_sheet")),
-            "text": chance.choice(READS_TWO).format(f=" and the ".join(pair).replace("_", " "), a=a),
+            "text": chance.choice(READS_TWO).format(
+                f=" and the ".join(_words(field, fields[field], chance) for field in pair), a=a
+            ),
             "does": "look_up",
             "takes": [key],
             "gives": pair,
@@ -177,7 +211,7 @@ def _tools(thing: str, key: str, fields: Sequence[str], chance: Random) -> Itera
     yield _search(thing, many, chance.choice(list(fields)), chance)
     yield _make(thing, one, chance.sample(list(fields), min(3, len(fields))), chance)
     for field in chance.sample(list(fields), 2):
-        yield _set(thing, one, key, field, chance)
+        yield _set(thing, one, key, field, fields[field], chance)
     yield from _deeds(thing, one, key, chance)
 
 
@@ -224,7 +258,12 @@ def _make(thing: str, one: str, chosen: Sequence[str], chance: Random) -> dict[s
     }
 
 
-def _set(thing: str, one: str, key: str, field: str, chance: Random) -> dict[str, object]:
+def _words(field: str, kind: str, chance: Random) -> str:
+    """A field as a tool's text says it."""
+    return chance.choice(OTHER_WORDS[kind]) if chance.random() < OTHERWISE else field.replace("_", " ")
+
+
+def _set(thing: str, one: str, key: str, field: str, kind: str, chance: Random) -> dict[str, object]:
     f, given, which = field.replace("_", " "), f"{{{field}}}", f"the {one} {{{key}}}"
     says = [
         f"set the {f} of {which} to {given}",
@@ -235,7 +274,7 @@ def _set(thing: str, one: str, key: str, field: str, chance: Random) -> dict[str
     ]
     return {
         "name": chance.choice((f"set_{thing}_{field}", f"change_{field}", f"{thing}_new_{field}", f"update_{field}")),
-        "text": chance.choice(SETS).format(f=f, a=article(one)),
+        "text": chance.choice(SETS).format(f=_words(field, kind, chance), a=article(one)),
         "does": "change",
         "takes": [key, field],
         "says": chance.sample(says, 3),

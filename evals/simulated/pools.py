@@ -179,5 +179,10 @@ NUMBERS = (
     *("one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve", "thirteen"),
     *("fourteen", "fifteen", "sixteen", "seventeen", "eighteen", "nineteen", "twenty"),
 )
-SYLLABLES = [a + b for a, b in zip("bcdfghjklmnprstvwxz", "aeiouaeioueoaiueoiu", strict=True)]
-"""Of names without meaning."""
+ONSETS = (
+    "b bl br c ch cl d dr f fl fr g gl gr h j k kl kn kr l m n p ph pl pr qu r rh s sc sch sh sk sl sm sn sp st str sw "
+    "t th tr ts v vl w wh x y z"
+)
+VOWELS = "a a a a a e e e e e i i i i o o o o u u u y aa ae ai au ea ee ei eu ia ie io oa oe oi oo ou ua ui"
+CODAS = "b ck d f ff g k l ll lm ld lt m mb mp n n nd ng nk nn nt p r r rd rg rk rm rn rt s s sk ss st t tt tz x z"
+"""How names without meaning sound."""

@@ -11,7 +11,8 @@ from random import Random
 
 from evals.simulated.case import Offered
 from evals.simulated.families import Family, Spec, families
-from evals.simulated.pools import SPLITS, SYLLABLES
+from evals.simulated.pools import SPLITS
+from evals.simulated.values import made_up
 from evals.simulated.work import TWINS
 from evals.simulated.world import FILES, READING
 
@@ -121,8 +122,7 @@ def forms(parameter: str) -> tuple[str, ...]:
 
 
 def _nonsense(chance: Random) -> str:
-    word = "".join(chance.choices(SYLLABLES, k=chance.randint(2, 3)))
-    return f"{word}_{''.join(chance.choices(SYLLABLES, k=2))}"
+    return f"{made_up(chance)}_{made_up(chance, 2)}"
 
 
 def camel(name: str) -> str:

@@ -10,7 +10,20 @@ from dataclasses import dataclass
 from datetime import date, timedelta
 from random import Random
 
-from evals.simulated.pools import ADJECTIVES, FIRST, HOSTS, LAST, NUMBERS, POOLS, SYLLABLES, TEXTS, WORDS, Split
+from evals.simulated.pools import (
+    ADJECTIVES,
+    CODAS,
+    FIRST,
+    HOSTS,
+    LAST,
+    NUMBERS,
+    ONSETS,
+    POOLS,
+    TEXTS,
+    VOWELS,
+    WORDS,
+    Split,
+)
 
 Scalar = str | int | float
 
@@ -199,17 +212,19 @@ def _pool(names: str) -> list[str]:
     return names.split(",") if "," in names else names.split()
 
 
-def _made_up(chance: Random, most: int = 3) -> str:
-    """A word that nobody knows: it can only be copied."""
-    return "".join(chance.choices(SYLLABLES, k=chance.randint(2, most))) + chance.choice(("", "", "n", "r", "s", "l"))
+def made_up(chance: Random, most: int = 3) -> str:
+    """A word of at most so many syllables that nobody knows: it can only be copied, letter by letter."""
+    syllables = chance.randint(min(2, most), most)
+    word = "".join(chance.choice(ONSETS.split()) + chance.choice(VOWELS.split()) for _ in range(syllables))
+    return word + (chance.choice(CODAS.split()) if chance.random() < 0.6 else "")
 
 
 def _wide_person(chance: Random) -> Value:
     first, last = chance.choice(FIRST["train"].split()), chance.choice(LAST["train"].split())
-    if chance.random() < 0.3:
-        first = _made_up(chance, 2).capitalize()
     if chance.random() < 0.4:
-        last = _made_up(chance).capitalize()
+        first = made_up(chance, 2).capitalize()
+    if chance.random() < 0.6:
+        last = made_up(chance).capitalize()
     return _same(f"{first} {last}")
 
 
@@ -217,8 +232,11 @@ def _wide_email(chance: Random) -> Value:
     first, last = _wide_person(chance).said.lower().split()
     host = chance.choice(HOSTS["train"].split())
     number = chance.randint(1, 99)
+    if chance.random() < 0.3:
+        host = f"{made_up(chance, 2)}.example"
     shapes = (f"{first}.{last}", f"{first}.{last}", f"{last}{number}", f"{last}{number}", f"{first[0]}.{last}")
-    return _same(f"{chance.choice((*shapes, f'{first}_{last}', f'{first}{number}'))}@{host}")
+    rarer = (f"{first}_{last}", f"{first}{number}", f"{last}.{first}", f"{first}-{last}", f"{first[0]}{last}{number}")
+    return _same(f"{chance.choice((*shapes, *rarer))}@{host}")
 
 
 def _wide_code(chance: Random) -> Value:
@@ -247,7 +265,7 @@ def _qualified(kind: str) -> Callable[[Random], Value]:
         name = chance.choice(_pool(POOLS[kind]["train"]))
         how = chance.random()
         if how < 0.1:
-            return _same(_made_up(chance))
+            return _same(made_up(chance))
         return _same(f"{chance.choice(ADJECTIVES.split())} {name}" if how < 0.6 else name)
 
     return made
@@ -258,7 +276,7 @@ def _or_made_up(kind: str) -> Callable[[Random], Value]:
 
     def made(chance: Random) -> Value:
         known = chance.random() < 0.7
-        return _same(chance.choice(_pool(POOLS[kind]["train"])) if known else _made_up(chance).capitalize())
+        return _same(chance.choice(_pool(POOLS[kind]["train"])) if known else made_up(chance).capitalize())
 
     return made
 
@@ -352,14 +370,12 @@ def _large(chance: Random) -> Value:
 
 
 def _wide_url(chance: Random) -> Value:
-    return _same(f"https://{_made_up(chance)}.example/{_made_up(chance, 2)}")
+    return _same(f"https://{made_up(chance)}.example/{made_up(chance, 2)}")
 
 
 def _wide_file(chance: Random) -> Value:
     ending = chance.choice(("pdf", "csv", "txt", "png", "log", "yml", "sql", "zip"))
-    return _same(
-        f"{_made_up(chance)}.{ending}" if chance.random() < 0.5 else f"report-{chance.randint(1, 99)}.{ending}"
-    )
+    return _same(f"{made_up(chance)}.{ending}" if chance.random() < 0.5 else f"report-{chance.randint(1, 99)}.{ending}")
 
 
 def _version(chance: Random) -> Value:

@@ -12,7 +12,7 @@ import pytest
 
 from agent.messages import Json
 from evals.simulated import own_phrases as own
-from evals.simulated.composed import COUNT, article, plural
+from evals.simulated.composed import COUNT, FIELDS, OTHER_WORDS, article, plural
 from evals.simulated.families import Family, families, table
 from evals.simulated.maker import Maker
 from evals.simulated.own_names import TOOLS, Voice
@@ -73,6 +73,26 @@ def test_training_has_families_from_many_walks_of_life() -> None:
     assert len(set(names)) == len(names)
     kinds = {family.kind(spec, name) for family in found.values() for spec in family.tools for name in spec.takes}
     assert len(kinds) >= 35
+
+
+def test_a_text_may_say_a_field_in_other_words_and_no_two_fields_in_the_same_ones() -> None:
+    """Else a model only looks for the word itself, and misses the address for questions that is called `contact`."""
+    assert OTHER_WORDS.keys() == FIELDS.keys()
+    said = [words for several in OTHER_WORDS.values() for words in several]
+    assert len(set(said)) == len(said)
+    shown = [
+        (spec, family)
+        for family in families("train").values()
+        if family.name.endswith("_desk")
+        for spec in family.tools
+    ]
+    other = [
+        spec.name
+        for spec, family in shown
+        for field in spec.gives
+        if field.replace("_", " ") not in spec.text and any(w in spec.text for w in OTHER_WORDS[family.fields[field]])
+    ]
+    assert 0.15 < len(other) / sum(len(spec.gives) for spec, _ in shown) < 0.45
 
 
 def test_an_optional_argument_is_given_only_where_somebody_says_it() -> None:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
+import string
 from datetime import date, time
 from random import Random
 
 import pytest
 
 from evals.simulated.pools import FIRST, HOSTS, LAST, NUMBERS, POOLS, Split
-from evals.simulated.values import FORMS, Value, draw, kinds, type_of
+from evals.simulated.values import FORMS, Value, draw, kinds, made_up, type_of
 from evals.simulated.world import calculate
 
 SEEDS = range(150)
@@ -123,3 +124,11 @@ def test_training_also_has_fractions_and_yes_or_no() -> None:
         ("urgently", True, "true"),
         ("without any hurry", False, "false"),
     }
+
+
+def test_what_is_made_up_is_new_every_time_and_has_every_letter() -> None:
+    """Names that can only be copied: a small model that knows few of them writes what it knows for what it reads."""
+    words = [made_up(Random(number)) for number in range(2000)]
+    assert len(set(words)) > 1900
+    assert set("".join(words)) == set(string.ascii_lowercase)
+    assert max(len(word) for word in words) <= 20
