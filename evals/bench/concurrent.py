@@ -14,12 +14,14 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
 import gc
 import os
 import random
 import tempfile
+import threading
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median, quantiles
@@ -40,19 +42,19 @@ from tools.workspace import Workspace
 
 LIMIT_MS = 5.0
 LIMIT_MIB = 2.0
+WATCHED = 0.05
+"""Seconds between two looks at the memory."""
 
 
 class Timed(Scripted):
     """A scripted model that notes when it is asked."""
 
-    def __init__(self, replies: Sequence[Json], memory: list[int]) -> None:
+    def __init__(self, replies: Sequence[Json]) -> None:
         super().__init__(replies)
         self.asked: list[float] = []
-        self._memory = memory
 
     async def chat(self, messages: Sequence[Message], **request: Any) -> AsyncIterator[Delta | Reply]:
         self.asked.append(time.perf_counter())
-        self._memory[0] = max(self._memory[0], resident())
         async for piece in super().chat(messages, **request):
             yield piece
 
@@ -89,17 +91,36 @@ def measure(folder: Path, runs: int, steps: int, delay: float, *, together: bool
     starts = [0.0 if together else chance.uniform(0, delay) for _ in range(runs)]
     (folder / "notes.txt").write_text("".join(f"line {number}\n" for number in range(1, steps + 1)))
     session = _session(folder, steps)
-    memory = [0]
-    asyncio.run(_all(session, [Timed(_replies(2, 0), memory)], [0.0]))
+    asyncio.run(_all(session, [Timed(_replies(2, 0))], [0.0]))
     gc.collect()
-    before = memory[0] = resident()
-    models = [Timed(_replies(steps, delay), memory) for _ in range(runs)]
-    ids = asyncio.run(_all(session, models, starts))
+    models = [Timed(_replies(steps, delay)) for _ in range(runs)]
+    with _watched() as memory:
+        ids = asyncio.run(_all(session, models, starts))
     times = [later - asked for model in models for asked, later in zip(model.asked, model.asked[1:], strict=False)]
     missing = [sentence for run_id in ids for sentence in _missing(session.store, run_id, steps)]
     missing += session.store.verify()
     session.store.close()
-    return Measured([(each - delay) * 1000 for each in times], (memory[0] - before) / runs / 2**20, missing)
+    return Measured([(each - delay) * 1000 for each in times], (max(memory) - memory[0]) / runs / 2**20, missing)
+
+
+@contextlib.contextmanager
+def _watched() -> Iterator[list[int]]:
+    """What `resident` says before and, every so often, meanwhile; beside the steps, since reading it takes as long as
+    a third of one."""
+    found, over = [resident()], threading.Event()
+
+    def watch() -> None:
+        while not over.wait(WATCHED):
+            found.append(resident())
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    try:
+        yield found
+    finally:
+        over.set()
+        watcher.join()
+        found.append(resident())
 
 
 def _replies(steps: int, delay: float) -> list[Json]:
@@ -175,7 +196,7 @@ def main() -> int:
     options = parser.parse_args()
     late = asyncio.run(lateness(options.runs, 5, options.delay))
     with tempfile.TemporaryDirectory() as folder:
-        found = measure(Path(folder), options.runs, options.steps, options.delay)
+        found = measure(Path(folder), options.runs, options.steps, options.delay, together=options.together)
     print(
         f"{options.runs} runs at once, {options.steps} steps each, {options.delay:g} s a reply, {os.cpu_count()} cores"
     )
