@@ -51,8 +51,6 @@ GPUS = {
 }
 CPU_FLOPS = 5e10
 """Of one core, in f32."""
-SAID = 0.4
-"""The share of a row's tokens that the model says."""
 LAYER_SECONDS = 2e-4
 """A layer's for the next token of 512 replies, on an H200: 2.5 s for 320 tokens of 30 layers."""
 
@@ -192,18 +190,22 @@ def seconds(shape: Shape, recipe: Recipe, machine: Machine, rows: int, tokens: f
     """
     length = min(recipe.max_length, recipe.micro_tokens)
     shown = rows * recipe.epochs * tokens
-    replies = shown * SAID * recipe.policy.samples
+    replies = shown * memory.SAID * recipe.policy.samples
     work = flops_per_token(shape, recipe, length / 2) * (shown / (1 - recipe.rehearsal) + replies)
     learning = work / (machine.flops * (share_of_peak(shape, recipe) if machine.gpu else 1))
     return learning + (_drawing(shape, recipe, machine, rows, replies) if replies else 0.0)
+
+
+def steps(recipe: Recipe, rows: int) -> int:
+    """Of all epochs over so many rows, with what is rehearsed beside them."""
+    return recipe.epochs * math.ceil(rows / (1 - recipe.rehearsal) / recipe.batch)
 
 
 def _drawing(shape: Shape, recipe: Recipe, machine: Machine, rows: int, replies: float) -> float:
     """How long a model takes to say what it learns from, `replies` tokens in all. On a GPU a step's replies are drawn
     together, and what takes time is that one token follows another, layer after layer."""
     if machine.gpu:
-        steps = recipe.epochs * math.ceil(rows / (1 - recipe.rehearsal) / recipe.batch)
-        return steps * recipe.policy.max_tokens * shape.layers * LAYER_SECONDS
+        return steps(recipe, rows) * recipe.policy.max_tokens * shape.layers * LAYER_SECONDS
     return replies * 2 * shape.weights / machine.flops
 
 

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from random import Random
 from typing import cast
 
+from evals.simulated.phrasing import words
 from evals.simulated.values import FLAGS
 
 COUNT = 150
@@ -162,7 +163,7 @@ def composed(taken: set[str]) -> list[dict[str, object]]:
 
 
 def _family(kind: str, thing: str, chance: Random) -> dict[str, object]:
-    one = thing.replace("_", " ")
+    one = words(thing)
     key = chance.choice((thing, f"{thing}_name", f"{thing}_id") if kind != "code" else (thing, f"{thing}_code"))
     kinds = chance.sample([other for other in FIELDS if other != kind], 4)
     if chance.random() < 0.5:
@@ -183,12 +184,12 @@ def _family(kind: str, thing: str, chance: Random) -> dict[str, object]:
 
 
 def _tools(thing: str, key: str, fields: Mapping[str, str], chance: Random) -> Iterator[dict[str, object]]:
-    one, many = thing.replace("_", " "), plural(thing.replace("_", " "))
+    one, many = words(thing), plural(words(thing))
     a = article(one)
     alone = chance.sample(list(fields), 2 if len(fields) > 3 else len(fields))
     pair = [field for field in fields if field not in alone]
     for field in alone:
-        f = _words(field, fields[field], chance)
+        f = _said(field, fields[field], chance)
         yield {
             "name": chance.choice(
                 (f"{thing}_{field}", f"{field}_of_{thing}", f"read_{thing}_{field}", f"{field}_info")
@@ -202,7 +203,7 @@ def _tools(thing: str, key: str, fields: Mapping[str, str], chance: Random) -> I
         yield {
             "name": chance.choice((f"{thing}_details", f"{thing}_record", f"describe_{thing}", f"{thing}_sheet")),
             "text": chance.choice(READS_TWO).format(
-                f=" and the ".join(_words(field, fields[field], chance) for field in pair), a=a
+                f=" and the ".join(_said(field, fields[field], chance) for field in pair), a=a
             ),
             "does": "look_up",
             "takes": [key],
@@ -216,10 +217,10 @@ def _tools(thing: str, key: str, fields: Mapping[str, str], chance: Random) -> I
 
 
 def _search(thing: str, many: str, field: str, chance: Random) -> dict[str, object]:
-    f, given = field.replace("_", " "), f"{{{field}}}"
+    f, given = words(field), f"{{{field}}}"
     says = (
         f"list the {many} with the {f} {given}",
-        f"find every {thing.replace('_', ' ')} whose {f} is {given}",
+        f"find every {words(thing)} whose {f} is {given}",
         f"which {many} have the {f} {given}?",
     )
     several = many.replace(" ", "_")
@@ -230,18 +231,11 @@ def _search(thing: str, many: str, field: str, chance: Random) -> dict[str, obje
 
 def _make(thing: str, one: str, chosen: Sequence[str], chance: Random) -> dict[str, object]:
     pair, third = chosen[:2], chosen[2:] if chance.random() < OPTIONAL else ()
-    (f, g), (v, w) = [name.replace("_", " ") for name in pair], [f"{{{name}}}" for name in pair]
+    (f, g), (v, w) = [words(name) for name in pair], [f"{{{name}}}" for name in pair]
     verb = chance.choice(("register", "add", "enter", "create", "record"))
     a = article(one, new=True)
-    besides = [
-        said
-        for name in third
-        for h in [name.replace("_", " ")]
-        for said in (
-            f"{verb} {a} with the {h} {{{name}}}, the {f} {v} and the {g} {w}",
-            f"{verb} {a}: {f} {v}, {g} {w}, {h} {{{name}}}",
-        )
-    ]
+    besides = [f"{verb} {a} with the {words(h)} {{{h}}}, the {f} {v} and the {g} {w}" for h in third]
+    besides += [f"{verb} {a}: {f} {v}, {g} {w}, {words(h)} {{{h}}}" for h in third]
     return {
         "name": chance.choice((f"register_{thing}", f"add_{thing}", f"new_{thing}", f"{thing}_entry", f"make_{thing}")),
         "text": chance.choice(MAKES).format(a=a, one=one, fs=f"{f} and {g}"),
@@ -258,13 +252,13 @@ def _make(thing: str, one: str, chosen: Sequence[str], chance: Random) -> dict[s
     }
 
 
-def _words(field: str, kind: str, chance: Random) -> str:
+def _said(field: str, kind: str, chance: Random) -> str:
     """A field as a tool's text says it."""
-    return chance.choice(OTHER_WORDS[kind]) if chance.random() < OTHERWISE else field.replace("_", " ")
+    return chance.choice(OTHER_WORDS[kind]) if chance.random() < OTHERWISE else words(field)
 
 
 def _set(thing: str, one: str, key: str, field: str, kind: str, chance: Random) -> dict[str, object]:
-    f, given, which = field.replace("_", " "), f"{{{field}}}", f"the {one} {{{key}}}"
+    f, given, which = words(field), f"{{{field}}}", f"the {one} {{{key}}}"
     says = [
         f"set the {f} of {which} to {given}",
         f"change the {f} of {which} to {given}",
@@ -274,7 +268,7 @@ def _set(thing: str, one: str, key: str, field: str, kind: str, chance: Random) 
     ]
     return {
         "name": chance.choice((f"set_{thing}_{field}", f"change_{field}", f"{thing}_new_{field}", f"update_{field}")),
-        "text": chance.choice(SETS).format(f=_words(field, kind, chance), a=article(one)),
+        "text": chance.choice(SETS).format(f=_said(field, kind, chance), a=article(one)),
         "does": "change",
         "takes": [key, field],
         "says": chance.sample(says, 3),
@@ -287,18 +281,18 @@ def _deeds(thing: str, one: str, key: str, chance: Random) -> Iterator[dict[str,
     service, verb, which = chance.choice(SERVICES), chance.choice(ORDERS), f"the {one} {{{key}}}"
     deed, asks = article(service), verb.lower()
     day = chance.choice(("planned_day", "service_day", "set_for", "wanted_on"))
-    how = chance.choice(sorted(FLAGS)) if chance.random() < HOW else ""
-    says = [f"{asks} {deed} of {which} for {{{day}}}", f"{asks} {deed} on {{{day}}} for {which}"]
-    said = [f"{one}, {{{how}}}" for one in says] if how else []
-    optional = bool(how) and chance.random() < OPTIONAL
+    flags = [chance.choice(sorted(FLAGS))] if chance.random() < HOW else []
+    optional = flags if flags and chance.random() < OPTIONAL else []
+    plain = [f"{asks} {deed} of {which} for {{{day}}}", f"{asks} {deed} on {{{day}}} for {which}"]
+    flagged = [f"{phrase}, {{{flag}}}" for flag in flags for phrase in plain]
     yield {
         "name": chance.choice((f"{asks.replace(' ', '_')}_{thing}_{service}", f"{thing}_{service}")).replace("-", "_"),
-        "text": f"{verb} {deed} of {article(one)} for a day{f', {FLAGS[how][0]} or not' if how else ''}.",
+        "text": f"{verb} {deed} of {article(one)} for a day{''.join(f', {FLAGS[flag][0]} or not' for flag in flags)}.",
         "does": "create",
-        "takes": [key, day, *([how] if how else [])],
-        "more": {day: "date"} | ({how: how} if how else {}),
-        "optional": [how] if optional else [],
-        "says": [*says, *said] if optional else said or says,
+        "takes": [key, day, *flags],
+        "more": {day: "date"} | {flag: flag for flag in flags},
+        "optional": optional,
+        "says": [*plain, *flagged] if optional else flagged or plain,
         "lacks": {day: f"{asks} {deed} of {which}"},
     }
     end = chance.choice(ENDS)

@@ -54,6 +54,11 @@ class Spec(BaseModel):
     says: tuple[str, ...] = ()
     lacks: dict[str, str] = {}
 
+    @property
+    def required(self) -> list[str]:
+        """The parameters that every call gives."""
+        return [parameter for parameter in self.takes if parameter not in self.optional]
+
 
 class Family(BaseModel):
     """A table and its tools.
@@ -99,8 +104,7 @@ class Family(BaseModel):
         properties = {
             parameter: self._property(parameter, kind) for parameter, kind in zip(spec.takes, kinds, strict=True)
         }
-        required = [parameter for parameter in spec.takes if parameter not in spec.optional]
-        parameters = {"type": "object", "properties": properties, "required": required}
+        parameters = {"type": "object", "properties": properties, "required": spec.required}
         description = " ".join([text or spec.text, *forms])
         return {
             "type": "function",

@@ -245,9 +245,8 @@ def _consumers(split: Split, least: int) -> list[tuple[Chosen, list[str]]]:
 def _linked(family: Family, spec: Spec, split: Split) -> Iterator[str]:
     """The parameters of a tool that can come from another; not the key of what is changed."""
     links = LINKS | MORE_LINKS if split == "train" else LINKS
-    for name in spec.takes:
-        needed = name not in spec.optional and not (spec.does == "change" and name == family.key)
-        if needed and family.kind(spec, name) in links:
+    for name in spec.required:
+        if family.kind(spec, name) in links and not (spec.does == "change" and name == family.key):
             yield name
 
 

@@ -88,8 +88,7 @@ def _open(family: Family, spec: Spec) -> list[str]:
     """The parameters of an action that one can leave open."""
     if spec.does not in ("create", "change"):
         return []
-    needed = [name for name in spec.takes if name != family.key and name not in spec.optional]
-    return [name for name in needed if family.kind(spec, name) in VAGUE]
+    return [name for name in spec.required if name != family.key and family.kind(spec, name) in VAGUE]
 
 
 def retry(maker: Maker) -> Draft:

@@ -214,7 +214,7 @@ def _pool(names: str) -> list[str]:
 
 def made_up(chance: Random, most: int = 3) -> str:
     """A word of at most so many syllables that nobody knows: it can only be copied, letter by letter."""
-    syllables = chance.randint(min(2, most), most)
+    syllables = chance.randint(2, most)
     word = "".join(chance.choice(ONSETS.split()) + chance.choice(VOWELS.split()) for _ in range(syllables))
     return word + (chance.choice(CODAS.split()) if chance.random() < 0.6 else "")
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import statistics
 
 from agent.messages import Json
@@ -55,8 +54,7 @@ async def forecast(order: Order, recipe: Recipe, incumbent: Specialist | None) -
 def _training(recipe: Recipe, prepared: Prepared) -> Json:
     """Steps, seconds and memory of the training run."""
     rows, tokens = plan.size_of(row for row in prepared.rows["train"])
-    per_epoch = math.ceil(rows / (1 - recipe.rehearsal) / recipe.batch)
-    all_steps = recipe.epochs * per_epoch
+    all_steps = plan.steps(recipe, rows)
     steps = min(all_steps, recipe.max_steps or all_steps)
     machine, shape = plan.here(recipe), shapes.find(recipe.base)
     seconds = plan.seconds(shape, recipe, machine, rows, tokens) * steps / max(1, all_steps)

@@ -24,6 +24,8 @@ CHUNK_BYTES = 1 << 28
 """Logits in f32 that exist at once; the loss is computed chunk by chunk."""
 NF4_BYTES = 0.5 + 1 / 64 + 4 / (64 * 256)
 """Of one weight: 4 bits; 8 bits a block of 64 for its constant; 32 bits for 256 of those (arXiv:2305.14314)."""
+SAID = 0.4
+"""The share of a row's tokens that the model says."""
 
 Method = Literal["full", "lora"]
 
@@ -34,7 +36,7 @@ class Load:
 
     Args:
         tokens: of one micro-batch.
-        targets: how many of them are predicted; None: 40%.
+        targets: how many of them are predicted; None: `SAID` of them.
         method: whether all weights are trained or an adapter.
         gpu: on a CPU the norms keep more, for they have no kernel of their own.
     """
@@ -46,7 +48,7 @@ class Load:
 
     @property
     def predicted(self) -> int:
-        return round(0.4 * self.tokens) if self.targets is None else self.targets
+        return round(SAID * self.tokens) if self.targets is None else self.targets
 
 
 def parts(shape: Shape, recipe: Recipe, load: Load) -> dict[str, int]:
