@@ -222,7 +222,7 @@ class Loop:
         """Run the calls of one turn, side by side if all are declared safe for it, and record what they gave."""
         for call in calls:
             self.run.emit("action", id=call.id, name=call.name, arguments=call.malformed or call.arguments)
-        if all(call.name in self.tools and self.tools[call.name].concurrent for call in calls):
+        if len(calls) > 1 and all(call.name in self.tools and self.tools[call.name].concurrent for call in calls):
             results = await asyncio.gather(*(self.observe(call) for call in calls))
         else:
             results = [await self.observe(call) for call in calls]

@@ -1,7 +1,8 @@
 """The file tools: read_file, write_file, edit_file, list_files, search_files. All stay inside the workspace.
 
-What they do to the disk happens in threads. A regular expression comes from the model and may take for ever, and
-Python cannot interrupt one: it is matched in a child process that is ended after SEARCH_SECONDS.
+What they do to the disk happens in threads, but for reading one file: to wake a thread takes longer than that does. A
+regular expression comes from the model and may take for ever, and Python cannot interrupt one: it is matched in a child
+process that is ended after SEARCH_SECONDS.
 """
 
 from __future__ import annotations
@@ -62,7 +63,7 @@ async def read_file(context: ToolContext, path: PathName, start: int = 1, end: i
         start: the first line to show, counted from 1.
         end: the last line to show; as many as fit if left out.
     """
-    text = await asyncio.to_thread(context.workspace.read_text, path)
+    text = context.workspace.read_text(path)
     lines = text.replace("\r\n", "\n").removesuffix("\n").split("\n") if text else []
     if not lines:
         return f"{path} is empty."

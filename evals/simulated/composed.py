@@ -13,8 +13,10 @@ from typing import cast
 from evals.simulated.phrasing import words
 from evals.simulated.values import FLAGS
 
-COUNT = 150
+COUNT = 400
 """Composed families."""
+PLACES = ("desk", "office", "service", "app", "registry")
+"""Who keeps a family's records. So a thing has several families, with other fields and other tools."""
 HOW = 0.5
 """How likely what is ordered for a thing has a yes or a no besides."""
 OPTIONAL = 0.6
@@ -151,18 +153,18 @@ ORDERS = ("Order", "Plan", "Arrange", "Request", "Organise", "Schedule", "Ask fo
 def composed(taken: set[str]) -> list[dict[str, object]]:
     """The families as the data of a file; always the same. `taken` are names that other tools have."""
     chance = Random("composed families")
-    things = [(kind, thing) for kind, names in THINGS.items() for thing in names.split()]
-    found = [_family(kind, thing, chance) for kind, thing in chance.sample(things, COUNT)]
+    things = [(kind, thing, place) for kind, names in THINGS.items() for thing in names.split() for place in PLACES]
+    found = [_family(kind, thing, place, chance) for kind, thing, place in chance.sample(things, COUNT)]
     used = set(taken)
     for family in found:
         for tool in cast(list[dict[str, object]], family["tools"]):
             while tool["name"] in used:
-                tool["name"] = f"{str(family['name']).removesuffix('_desk')}_{tool['name']}"
+                tool["name"] = f"{family['name']}_{tool['name']}"
             used.add(str(tool["name"]))
     return found
 
 
-def _family(kind: str, thing: str, chance: Random) -> dict[str, object]:
+def _family(kind: str, thing: str, place: str, chance: Random) -> dict[str, object]:
     one = words(thing)
     key = chance.choice((thing, f"{thing}_name", f"{thing}_id") if kind != "code" else (thing, f"{thing}_code"))
     kinds = chance.sample([other for other in FIELDS if other != kind], 4)
@@ -171,7 +173,7 @@ def _family(kind: str, thing: str, chance: Random) -> dict[str, object]:
         kinds = list(dict.fromkeys(kinds))
     fields = {key: kind} | {chance.choice(FIELDS[other].split()): other for other in kinds}
     family: dict[str, object] = {
-        "name": f"{thing}_desk",
+        "name": f"{thing}_{place}",
         "key": key,
         "ref": chance.choice((f"the {one} {{{key}}}", f"the {one} {{{key}}}", f"{one} {{{key}}}")),
         "prefix": "".join(chance.choices("BCDFGHKLMNPRSTVW", k=2)),

@@ -74,7 +74,7 @@ class Draft:
             return text
         tool = next(one for one in offered if one.tool == self.wanted[0][1].name)
         shown = tool.parameters.get(self.lacking, self.lacking)
-        return text.format(words(self.lacking if shown in forms(self.lacking) else shown))
+        return text.format(words(self.lacking if shown in forms(self.lacking) else shown).removeprefix("the "))
 
 
 def of_parts(maker: Maker, parts: Sequence[Part], check: Check | None = None) -> Draft:
