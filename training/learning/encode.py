@@ -80,9 +80,10 @@ class Encoder:
         self.native = protocol == "native"
         self.protocol = protocols.ReactText() if protocol == "text" else protocols.ConstrainedJson()
         self.plain = lru_cache(maxsize=4096)(self._plain)
-        self.markers = sorted(
-            (token.content for token in tokenizer.added_tokens_decoder.values() if token.special), key=len, reverse=True
-        )
+        special = {token.content: number for number, token in tokenizer.added_tokens_decoder.items() if token.special}
+        self.markers = dict(sorted(special.items(), key=lambda marker: len(marker[0]), reverse=True))
+        """The control tokens by their texts, the longest first."""
+        self.marker = re.compile(f"({'|'.join(map(re.escape, self.markers))})")
 
     def encode(self, rows: Iterable[Row], max_length: int) -> Encoded:
         """All rows; those with an example of more tokens than `max_length` are left out whole."""
@@ -132,7 +133,7 @@ class Encoder:
         if not whole.startswith(asked):
             raise InputError(f"the row {row.id}: the base's chat template shows its last message in no known way")
         said = whole[len(asked) :]
-        ends = [found.end() for found in re.finditer("|".join(map(re.escape, self.markers)), said)]
+        ends = [found.end() for found in self.marker.finditer(said)]
         if not ends:
             raise InputError(f"the row {row.id}: the base's chat template closes no message")
         said = said[: ends[-1]]
@@ -181,7 +182,7 @@ class Encoder:
         return str(text)
 
     def _joiner(self, shown: Sequence[Json]) -> str:
-        used = set(json.dumps(list(shown), ensure_ascii=False))
+        used = json.dumps(list(shown), ensure_ascii=False)
         return next(chr(code) for code in PRIVATE_USE if chr(code) not in used)
 
     def _guarded(self, text: str, joiner: str) -> str:
@@ -189,12 +190,10 @@ class Encoder:
 
     def _tokens(self, text: str, joiner: str) -> list[int]:
         """The tokens of a rendered text: its markers as control tokens, what is between them as plain text."""
-        parts = re.split(f"({'|'.join(map(re.escape, self.markers))})", text)
         found: list[int] = []
-        for number, part in enumerate(parts):
+        for number, part in enumerate(self.marker.split(text)):
             if number % 2 == 1:
-                (marker,) = self.tokenizer.encode(part, add_special_tokens=False)
-                found.append(marker)
+                found.append(self.markers[part])
             else:
                 found += self.plain(part.replace(joiner, ""))
         return found
