@@ -27,6 +27,7 @@ from dataclasses import replace
 from agent import context, protocols, registry
 from agent.errors import ApprenticeError, ConsentDenied
 from agent.messages import Detail, Json, Message, Outcome, ToolCall
+from agent.misspelt import Heard
 from agent.run import Run, detail_of
 from agent.taint import Fence
 from agent.todos import with_todos
@@ -107,6 +108,8 @@ class Loop:
             "temperature": settings.models.temperature,
         }
         self.instructions = "\n\n".join(filter(None, [SYSTEM, instructions, self.protocol.instructions(self.schemas)]))
+        self.heard = Heard() if self.protocol.name in ("json", "text") else None
+        """For models that have no tool calls of their own: they are the small ones, which misspell what they copy."""
         self.fence = Fence()
         self.is_local = registry.is_local(address, settings)
         self.prompt: list[Message] = []
@@ -180,8 +183,8 @@ class Loop:
         finally:
             await self.settle()
         self.turn += 1
-        message = self.protocol.parse(reply.message, self.turn)
-        request = self.request | ({"todos": todos} if todos else {})
+        message, corrected = self.as_said(self.protocol.parse(reply.message, self.turn))
+        request = self.request | {"todos": todos or None, "corrected": corrected or None}
         detail = detail_of(reply, request, time.perf_counter() - started)
         if self.shim:
             message, detail = await self.shim.read(self.run, message, detail, self.schemas, self.turn)
@@ -197,6 +200,23 @@ class Loop:
             await self.act(message.tool_calls)
         else:
             await self.end(ending(message.content, reply.finish_reason))
+
+    def as_said(self, message: Message) -> tuple[Message, dict[str, str]]:
+        """A turn with the words that it copied wrong put right, and those words: wrong to right. What writes files or
+        runs commands may have new words."""
+        if self.heard is None:
+            return message, {}
+        content, slips = self.heard.corrected_answer(message.content)
+        calls: list[ToolCall] = []
+        for call in message.tool_calls:
+            tool = self.tools.get(call.name)
+            copies = tool is not None and tool.effect not in ("write", "shell")
+            right, found = self.heard.corrected(call) if copies else (call, {})
+            calls.append(right)
+            slips |= found
+        for wrong, said in slips.items():
+            self.run.emit("notice", text=f"the model wrote {wrong}, which nobody said: {said} is taken")
+        return replace(message, content=content, tool_calls=tuple(calls)), slips
 
     async def end(self, stop: Stop) -> None:
         """End the run, unless its todos say that the model answered too early; that it is told once."""
@@ -303,6 +323,8 @@ class Loop:
         """
         if message.role == "tool":
             self.observations.append(len(self.prompt))
+        if self.heard and message.role in ("user", "tool"):
+            self.heard.take(message.content)
         self.prompt.append(self.protocol.render(shown or message))
         return self.run.put(message, detail)
 

@@ -262,11 +262,12 @@ def detail_of(reply: Reply, request: Json, seconds: float = 0.0, **more: Any) ->
 
 
 def sampling(request: Json) -> Json:
-    """The parameters of a request as the record keeps them: long ones (schema, template) by hash."""
+    """The parameters of a request as the record keeps them: long ones (schema, template) by hash. Also what was shown
+    with it (todos) and put right afterwards (corrected)."""
     kept = {
         key: entry
         for key, entry in request.items()
-        if key in ("temperature", "seed", "max_tokens", "todos") and entry is not None
+        if key in ("temperature", "seed", "max_tokens", "todos", "corrected") and entry is not None
     }
     if request.get("stop"):
         kept["stop"] = list(request["stop"])

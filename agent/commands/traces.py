@@ -201,4 +201,5 @@ def _message(index: int, message: Message, detail: Detail) -> str:
     ]
     if shown := detail.sampling.get("todos"):
         body.insert(1, f"shown: {shown}")
+    body += [f"put right: {wrong} is {right}" for wrong, right in detail.sampling.get("corrected", {}).items()]
     return "\n".join(body)

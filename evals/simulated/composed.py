@@ -74,7 +74,7 @@ FIELDS: dict[str, str] = {
     "weekday": "rest_day market_day",
 }
 """What is noted of a thing, by kind."""
-OTHERWISE = 0.3
+OTHERWISE = 0.4
 """How likely a tool's text says a field in other words than its name."""
 OTHER_WORDS: dict[str, tuple[str, ...]] = {
     "person": ("person in charge", "responsible person", "contact person"),

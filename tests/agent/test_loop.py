@@ -171,6 +171,35 @@ def test_a_tools_failure_is_an_observation(bench: Make, call: Json, said: str) -
     assert said in run.messages[3].content
 
 
+def test_what_a_model_without_tool_calls_of_its_own_copies_wrong_is_put_right(bench: Make, workspace: Any) -> None:
+    """They are the small ones. The record says so, and a model with calls of its own may name new files."""
+    (workspace / "minutes.txt").write_text("Nobody came.\n")
+    turns = [calling("read_file", path="minuets.txt"), ANSWER]
+    own = bench([{"content": _as_json(turn)} for turn in turns], capabilities=JSON)
+    _, run = work(own, "read minutes.txt")
+    assert run.messages[2].tool_calls[0].arguments == {"path": "minutes.txt"}
+    assert run.details[2].sampling["corrected"] == {"minuets.txt": "minutes.txt"}
+    assert "Nobody came." in run.messages[3].content
+    assert [event.data["text"] for event in own.events if event.kind == "notice"] == [
+        "the model wrote minuets.txt, which nobody said: minutes.txt is taken"
+    ]
+    _, run = work(bench(turns, capabilities=Capabilities(native_tools=True)), "read minutes.txt")
+    assert "there is no file minuets.txt" in run.messages[3].content
+
+
+def test_what_is_written_may_have_new_words(bench: Make, workspace: Any) -> None:
+    turns = [calling("write_file", path="minuets.txt", content="Nobody came."), ANSWER]
+    work(bench([{"content": _as_json(turn)} for turn in turns], capabilities=JSON, yes=True), "copy minutes.txt")
+    assert (workspace / "minuets.txt").exists()
+
+
+def _as_json(turn: Json) -> str:
+    if "content" in turn:
+        return json.dumps({"thought": "", "answer": turn["content"]})
+    (call,) = turn["tool_calls"]
+    return json.dumps({"thought": turn["thought"], "action": call})
+
+
 def test_a_crash_in_somebodys_tool_is_an_observation_too(bench: Make) -> None:
     answer, run = work(bench([calling("crash"), ANSWER]), tools={"crash": crash})
     assert answer == "done"

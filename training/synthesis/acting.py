@@ -30,22 +30,22 @@ from training.dataset.trajectories import collect
 from training.rows import Row
 
 SHARES: Mapping[Kind, int] = {
-    "single": 18,
-    "parallel": 8,
+    "single": 17,
+    "parallel": 9,
     "chained": 12,
     "conditional": 6,
-    "several": 7,
-    "none": 18,
+    "several": 9,
+    "none": 17,
     "missing": 10,
     "retry": 5,
     "corrected": 4,
     "outage": 3,
     "private": 5,
-    "edit": 5,
-    "todo": 4,
-    "phases": 3,
-    "beads": 6,
-    "delegate": 2,
+    "edit": 6,
+    "todo": 6,
+    "phases": 6,
+    "beads": 8,
+    "delegate": 5,
     "alone": 3,
 }
 """How often each kind of case is drawn, of the sum of them all."""

@@ -1,0 +1,95 @@
+"""Words that a model copied wrong: `raldi9@post.example`, where somebody said `rinaldi9@post.example`.
+
+Small models misspell what they copy, and when they are told so they misspell it once more. So a word in a call's
+arguments that nobody said, and that can only be meant to be one that somebody did say, is taken for that one. It can if
+it has the same numbers and nearly the same letters, and is an address, a code or a name of a file, or stands beside
+another word as the right one does. In an answer, which is prose, only addresses, codes and names of files are.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from itertools import pairwise
+from typing import Any
+
+from agent.messages import ToolCall
+
+LONGEST = 80
+"""Characters of an argument that may be a copy; a longer one is a text of the model's own."""
+SHORTEST = 4
+"""Letters and digits of a word that can be told from another."""
+NEAR = 0.8
+"""How much of two words is the same, at least, as difflib counts it: 0 to 1."""
+_WORD = re.compile(r"[\w@+][\w@+./-]*[\w+]|\w")
+_CODE = re.compile(r"[@_/\d]|\w[.-]\w")
+
+
+@dataclass(slots=True)
+class Heard:
+    """The words of what was said so far by the person and the tools, and which of them stood side by side."""
+
+    words: dict[str, str] = field(default_factory=dict)
+    pairs: set[tuple[str, str]] = field(default_factory=set)
+
+    def take(self, text: str) -> None:
+        """Remember what a person or a tool said."""
+        words = _WORD.findall(text)
+        self.words.update((word.casefold(), word) for word in words)
+        self.pairs.update(pairwise(word.casefold() for word in words))
+
+    def corrected(self, call: ToolCall) -> tuple[ToolCall, dict[str, str]]:
+        """A call with the words that were said, and what they replace: wrong word to right word."""
+        slips: dict[str, str] = {}
+
+        def correct(text: str) -> str:
+            found = self._slips(text) if len(text) <= LONGEST else {}
+            slips.update(found)
+            return _put_right(text, found)
+
+        arguments = _everywhere(call.arguments, correct)
+        return (replace(call, arguments=arguments), slips) if slips else (call, {})
+
+    def corrected_answer(self, text: str) -> tuple[str, dict[str, str]]:
+        """An answer with the addresses, codes and names of files that were said, and what they replace."""
+        slips = {wrong: right for wrong, right in self._slips(text).items() if _CODE.search(wrong)}
+        return _put_right(text, slips), slips
+
+    def _slips(self, text: str) -> dict[str, str]:
+        words = _WORD.findall(text)
+        folded = ["", *(word.casefold() for word in words), ""]
+        found = {}
+        for place, word in enumerate(words, 1):
+            if len(word) < SHORTEST or folded[place] in self.words:
+                continue
+            like = [heard for heard in self.words if _alike(folded[place], heard)]
+            near = next(iter(difflib.get_close_matches(folded[place], like, n=1, cutoff=NEAR)), "")
+            beside = {(folded[place - 1], near), (near, folded[place + 1])} & self.pairs
+            if near and (beside or _CODE.search(word)):
+                found[word] = self.words[near]
+        return found
+
+
+def _put_right(text: str, slips: Mapping[str, str]) -> str:
+    return _WORD.sub(lambda word: slips.get(word[0], word[0]), text) if slips else text
+
+
+def _alike(word: str, heard: str) -> bool:
+    """Whether one may be meant to be the other: not another number, and not the same word with another ending."""
+    same = word[0] == heard[0] and abs(len(word) - len(heard)) <= 3 and _digits(word) == _digits(heard)
+    return same and not word.startswith(heard) and not heard.startswith(word)
+
+
+def _digits(word: str) -> str:
+    return "".join(filter(str.isdigit, word))
+
+
+def _everywhere(value: Any, change: Callable[[str], str]) -> Any:
+    """The value with every text in it changed, at any depth, but for keys."""
+    if isinstance(value, str):
+        return change(value)
+    if isinstance(value, list):
+        return [_everywhere(entry, change) for entry in value]
+    return {key: _everywhere(entry, change) for key, entry in value.items()} if isinstance(value, dict) else value
