@@ -6,6 +6,7 @@ that. Protocol text (ReAct lines, JSON actions) is only a rendering of it. This 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -144,3 +145,12 @@ class Event:
     kind: EventKind
     run_id: str
     data: Json
+
+
+def with_texts(value: Any, change: Callable[[str], str]) -> Any:
+    """A JSON value with every text in it changed, at any depth; keys stay."""
+    if isinstance(value, str):
+        return change(value)
+    if isinstance(value, dict):
+        return {key: with_texts(entry, change) for key, entry in value.items()}
+    return [with_texts(entry, change) for entry in value] if isinstance(value, list) else value

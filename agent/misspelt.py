@@ -10,12 +10,11 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
-from typing import Any
 
-from agent.messages import ToolCall
+from agent.messages import ToolCall, with_texts
 
 LONGEST = 80
 """Characters of an argument that may be a copy; a longer one is a text of the model's own."""
@@ -49,7 +48,7 @@ class Heard:
             slips.update(found)
             return _put_right(text, found)
 
-        arguments = _everywhere(call.arguments, correct)
+        arguments = with_texts(call.arguments, correct)
         return (replace(call, arguments=arguments), slips) if slips else (call, {})
 
     def corrected_answer(self, text: str) -> tuple[str, dict[str, str]]:
@@ -84,12 +83,3 @@ def _alike(word: str, heard: str) -> bool:
 
 def _digits(word: str) -> str:
     return "".join(filter(str.isdigit, word))
-
-
-def _everywhere(value: Any, change: Callable[[str], str]) -> Any:
-    """The value with every text in it changed, at any depth, but for keys."""
-    if isinstance(value, str):
-        return change(value)
-    if isinstance(value, list):
-        return [_everywhere(entry, change) for entry in value]
-    return {key: _everywhere(entry, change) for key, entry in value.items()} if isinstance(value, dict) else value

@@ -17,6 +17,7 @@ from functools import partial
 from typing import Any
 
 from agent.errors import ToolError
+from agent.messages import with_texts
 from agent.redact import Redactor
 
 _EMAIL = re.compile(r"(?<![\w.+/:-])(?!git@)[\w.+-]{1,64}@[A-Za-z0-9-]+(?:\.[A-Za-z0-9-]+)*\.[A-Za-z]{2,}")
@@ -77,7 +78,7 @@ class Placeholders:
                 f"{tool} was not run: {', '.join(held)} stands for data that stays on this machine",
                 "Call it without that, or tell the person what to do.",
             )
-        filled: dict[str, Any] = _mapped(arguments, self.restore) if held else arguments
+        filled: dict[str, Any] = with_texts(arguments, self.restore) if held else arguments
         return filled
 
     def _masked(self, kind: str, fits: Callable[[str], bool], found: re.Match[str]) -> str:
@@ -120,11 +121,3 @@ def _texts(value: Any) -> Iterator[str]:
     elif isinstance(value, list):
         for entry in value:
             yield from _texts(entry)
-
-
-def _mapped(value: Any, change: Callable[[str], str]) -> Any:
-    if isinstance(value, str):
-        return change(value)
-    if isinstance(value, dict):
-        return {key: _mapped(entry, change) for key, entry in value.items()}
-    return [_mapped(entry, change) for entry in value] if isinstance(value, list) else value
