@@ -98,14 +98,15 @@ class Consent:
         path = arguments.get("path", "." if effect == "read" else "")
         request = Request(effect, tool, path if isinstance(path, str) else "", "")
         verdict = self.rules.decide(request)
+        if verdict.action not in ("ask", "deny"):
+            return bound
         detail = f"call {tool} {json.dumps(arguments, ensure_ascii=False)[:400]}"
         if verdict.action == "deny":
             raise _denied(detail, verdict)
-        if verdict.action == "ask":
-            async with self._asking:
-                if not await self._asked([tool], detail, [verdict.reason]):
-                    raise ConsentDenied(f"not allowed: {detail}", f"A person must say yes: {verdict.reason}.")
-            bound._confirmed.append(verdict)
+        async with self._asking:
+            if not await self._asked([tool], detail, [verdict.reason]):
+                raise ConsentDenied(f"not allowed: {detail}", f"A person must say yes: {verdict.reason}.")
+        bound._confirmed.append(verdict)
         return bound
 
     async def require(

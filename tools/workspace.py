@@ -34,7 +34,7 @@ SKIPPED = frozenset(
     {".git", ".hg", ".svn", ".venv", "venv", "node_modules", "__pycache__", ".mypy_cache", ".ruff_cache"}
 )
 """Folders that listing and searching leave out."""
-_KERNEL = tuple(Path(name) for name in ("/proc", "/sys", "/dev"))
+_KERNEL = ("/proc", "/sys", "/dev")
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -56,7 +56,7 @@ class Workspace:
         self.root = Path(os.path.realpath(root))
         if not self.root.is_dir():
             raise InputError(f"the workspace {root} is not a folder", "Give a folder that exists with --workspace.")
-        self._roots = (self.root, Path(os.path.abspath(root)))
+        self._roots = (str(self.root), os.path.abspath(root))
         self._readable: dict[Path, Path] = {}
         self.hidden: Callable[[str], str] = lambda _: ""
         """What the person's policy says about a file by its path: "deny", "ask", or neither."""
@@ -93,10 +93,11 @@ class Workspace:
 
     def relative(self, path: Path) -> str:
         """The path as a model writes it: relative to the root where it lies inside, else absolute."""
+        spelled = str(path)
         for root in self._roots:
-            if path.is_relative_to(root):
-                return str(path.relative_to(root))
-        return str(path)
+            if (parts := _below(spelled, root)) is not None:
+                return os.sep.join(parts) or "."
+        return spelled
 
     def open(self, path: str) -> BinaryIO:
         """Open a regular file for reading. Raises ToolError as `resolve` does, or if there is no such file."""
@@ -182,29 +183,38 @@ class Workspace:
         """The folder to start from and the components below it. Lexical: links are refused while opening."""
         if "\0" in path or path.startswith("~/") or path == "~":
             raise ToolError(f"{path!r} is not a path inside the workspace")
-        target = Path(os.path.normpath(os.path.join(self.root, path)))
-        place = self._place(target, write)
+        place = self._place(os.path.normpath(os.path.join(self.root, path)), write)
         if place is None:
             raise ToolError(f"{path} is outside the workspace", "Use a path relative to the workspace.")
-        real = place[0].joinpath(*place[1])
-        if any(real.is_relative_to(folder) for folder in _KERNEL):
+        base, parts = place
+        real = os.path.join(base, *parts)
+        if any(_below(real, folder) is not None for folder in _KERNEL):
             raise ToolError(f"{path} belongs to the kernel and is not a file of the workspace")
-        if write and not own and any(_folded(part) in PROTECTED for part in place[1]):
+        if write and not own and any(_folded(part) in PROTECTED for part in parts):
             raise ToolError(f"{path} lies in a folder that only a person may change")
-        if self.hidden(self.relative(real)) == "deny":
+        if self.hidden(self.relative(Path(real))) == "deny":
             raise ToolError(f"{path} is not for tools: a policy rule denies it")
         return place
 
-    def _place(self, target: Path, write: bool) -> _Place | None:
+    def _place(self, target: str, write: bool) -> _Place | None:
         for root in self._roots:
-            if target.is_relative_to(root):
-                return self.root, target.relative_to(root).parts
+            if (parts := _below(target, root)) is not None:
+                return self.root, parts
         for spelled, real in {} if write else self._readable.items():
-            if target.is_relative_to(spelled):
-                place = real.joinpath(target.relative_to(spelled))
+            if (parts := _below(target, str(spelled))) is not None:
+                place = real.joinpath(*parts)
                 base = real if real.is_dir() else real.parent
                 return base, place.relative_to(base).parts
         return None
+
+
+def _below(path: str, folder: str) -> tuple[str, ...] | None:
+    """The components of a path below a folder, both absolute and normal; None if it lies elsewhere. Texts, since every
+    call of a tool comes through here and pathlib takes ten times as long."""
+    inside = folder if folder.endswith(os.sep) else folder + os.sep
+    if path == folder:
+        return ()
+    return tuple(path[len(inside) :].split(os.sep)) if path.startswith(inside) else None
 
 
 @contextmanager
