@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
 
@@ -53,20 +53,22 @@ class Heard:
 
     def corrected_answer(self, text: str) -> tuple[str, dict[str, str]]:
         """An answer with the addresses, codes and names of files that were said, and what they replace."""
-        slips = {wrong: right for wrong, right in self._slips(text).items() if _CODE.search(wrong)}
+        slips = self._slips(text, prose=True)
         return _put_right(text, slips), slips
 
-    def _slips(self, text: str) -> dict[str, str]:
+    def _slips(self, text: str, *, prose: bool = False) -> dict[str, str]:
+        """The words of a text that are slips, and what they are slips of; in prose only codes can be."""
         words = _WORD.findall(text)
         folded = ["", *(word.casefold() for word in words), ""]
         found = {}
         for place, word in enumerate(words, 1):
-            if len(word) < SHORTEST or folded[place] in self.words:
+            code = bool(_CODE.search(word))
+            if len(word) < SHORTEST or folded[place] in self.words or (prose and not code):
                 continue
             like = [heard for heard in self.words if _alike(folded[place], heard)]
             near = next(iter(difflib.get_close_matches(folded[place], like, n=1, cutoff=NEAR)), "")
             beside = {(folded[place - 1], near), (near, folded[place + 1])} & self.pairs
-            if near and (beside or _CODE.search(word)):
+            if near and (code or beside):
                 found[word] = self.words[near]
         return found
 
@@ -76,10 +78,12 @@ def _put_right(text: str, slips: Mapping[str, str]) -> str:
 
 
 def _alike(word: str, heard: str) -> bool:
-    """Whether one may be meant to be the other: not another number, and not the same word with another ending."""
-    same = word[0] == heard[0] and abs(len(word) - len(heard)) <= 3 and _digits(word) == _digits(heard)
-    return same and not word.startswith(heard) and not heard.startswith(word)
+    """Whether one may be meant to be the other: not another number, nor the same word with another ending, or written
+    with other signs (2032/06/06)."""
+    same = word[0] == heard[0] and abs(len(word) - len(heard)) <= 3 and _only(str.isdigit, word, heard)
+    return same and not _only(str.isalpha, word, heard) and not word.startswith(heard) and not heard.startswith(word)
 
 
-def _digits(word: str) -> str:
-    return "".join(filter(str.isdigit, word))
+def _only(kind: Callable[[str], bool], word: str, heard: str) -> bool:
+    """Whether two words have the same letters, or the same digits."""
+    return list(filter(kind, word)) == list(filter(kind, heard))

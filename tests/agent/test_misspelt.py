@@ -9,7 +9,7 @@ import pytest
 from agent.messages import ToolCall
 from agent.misspelt import LONGEST, Heard
 
-SAID = "Notify Rolf Krause at rinaldi9@post.example, on 6 June 2032. See KL-618, config.toml and the statistics course."
+SAID = "Notify Rolf Krause at rinaldi9@post.example. See KL-618, 2031-05-03, config.toml and the statistics course."
 
 
 def corrected(arguments: Any, said: str = SAID) -> tuple[Any, dict[str, str]]:
@@ -45,6 +45,7 @@ def test_it_is_found_at_any_depth() -> None:
         {"to": "rinaldi9@post.example", "name": "rolf krause"},
         {"plate": "KL-619", "day": "2032-06-07"},
         {"path": "config2.toml"},
+        {"day": "2031/05/03", "path": "config-toml"},
         {"course": "course", "what": "courses"},
         {"name": "Wanda", "minutes": 120},
         {"title": "Statistik"},
@@ -53,7 +54,7 @@ def test_it_is_found_at_any_depth() -> None:
         {},
     ],
     ids=[
-        *("as said", "other numbers", "another file", "another ending", "new words", "a word alone"),
+        *("as said", "other numbers", "another file", "other signs", "another ending", "new words", "a word alone"),
         *("a long text", "short", "nothing"),
     ],
 )
