@@ -19,7 +19,7 @@ from pathlib import Path
 from agent import shell_words
 from agent.errors import ConsentDenied
 from agent.leaks import Leak, Redactor
-from agent.messages import Json
+from agent.messages import Json, texts
 from agent.policy import Request, Rules, Verdict
 from agent.taint import Taint
 
@@ -146,7 +146,7 @@ class Consent:
     def _carried(self, effect: str, sent: str, network: bool) -> Leak | None:
         """What of the person's would leave the machine; None if nothing is seen, or nothing leaves."""
         if effect.startswith("mcp:"):
-            sent = sent or " ".join(_texts(self._arguments))
+            sent = sent or " ".join(texts(self._arguments))
         elif network and self.rules.root is not None:  # names of files are no contents: git add a.py && git push
             root = self.rules.root
             sent = " ".join(word for word in sent.split() if not _is_file(root, word))
@@ -260,12 +260,3 @@ def _is_file(root: Path, word: str) -> bool:
         return (root / word).is_file()
     except (OSError, ValueError):
         return False
-
-
-def _texts(value: object) -> list[str]:
-    """Every text in a call's arguments."""
-    if isinstance(value, dict):
-        return [text for entry in value.values() for text in _texts(entry)]
-    if isinstance(value, list | tuple):
-        return [text for entry in value for text in _texts(entry)]
-    return [value] if isinstance(value, str) else []

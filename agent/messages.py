@@ -6,7 +6,7 @@ that. Protocol text (ReAct lines, JSON actions) is only a rendering of it. This 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -145,6 +145,15 @@ class Event:
     kind: EventKind
     run_id: str
     data: Json
+
+
+def texts(value: Any) -> Iterator[str]:
+    """Every text in a JSON value, at any depth, but for keys."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, dict | list | tuple):
+        for entry in value.values() if isinstance(value, dict) else value:
+            yield from texts(entry)
 
 
 def with_texts(value: Any, change: Callable[[str], str]) -> Any:

@@ -36,8 +36,9 @@ class Heard:
     def take(self, text: str) -> None:
         """Remember what a person or a tool said."""
         words = _WORD.findall(text)
-        self.words.update((word.casefold(), word) for word in words)
-        self.pairs.update(pairwise(word.casefold() for word in words))
+        folded = [word.casefold() for word in words]
+        self.words.update(zip(folded, words, strict=True))
+        self.pairs.update(pairwise(folded))
 
     def corrected(self, call: ToolCall) -> tuple[ToolCall, dict[str, str]]:
         """A call with the words that were said, and what they replace: wrong word to right word."""
@@ -48,8 +49,7 @@ class Heard:
             slips.update(found)
             return _put_right(text, found)
 
-        arguments = with_texts(call.arguments, correct)
-        return (replace(call, arguments=arguments), slips) if slips else (call, {})
+        return replace(call, arguments=with_texts(call.arguments, correct)), slips
 
     def corrected_answer(self, text: str) -> tuple[str, dict[str, str]]:
         """An answer with the addresses, codes and names of files that were said, and what they replace."""
@@ -74,7 +74,7 @@ class Heard:
 
 
 def _put_right(text: str, slips: Mapping[str, str]) -> str:
-    return _WORD.sub(lambda word: slips.get(word[0], word[0]), text) if slips else text
+    return _WORD.sub(lambda word: slips.get(word[0], word[0]), text)
 
 
 def _alike(word: str, heard: str) -> bool:

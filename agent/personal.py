@@ -11,13 +11,13 @@ What this does not see: names, street addresses, and anything that only its mean
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
 from agent.errors import ToolError
-from agent.messages import with_texts
+from agent.messages import texts, with_texts
 from agent.redact import Redactor
 
 _EMAIL = re.compile(r"(?<![\w.+/:-])(?!git@)[\w.+-]{1,64}@[A-Za-z0-9-]+(?:\.[A-Za-z0-9-]+)*\.[A-Za-z]{2,}")
@@ -70,9 +70,7 @@ class Placeholders:
         """
         if not self.values:
             return arguments
-        held = sorted(
-            {name for text in _texts(arguments) for name in _PLACEHOLDER.findall(text) if name in self.values}
-        )
+        held = sorted({name for text in texts(arguments) for name in _PLACEHOLDER.findall(text) if name in self.values})
         if held and effect not in ("read", "write"):
             raise ToolError(
                 f"{tool} was not run: {', '.join(held)} stands for data that stays on this machine",
@@ -110,14 +108,3 @@ _KINDS: tuple[tuple[str, re.Pattern[str], Callable[[str], bool]], ...] = (
     ("CARD", _CARD, _luhn),
     ("PHONE", _PHONE, lambda _: True),
 )
-
-
-def _texts(value: Any) -> Iterator[str]:
-    if isinstance(value, str):
-        yield value
-    elif isinstance(value, dict):
-        for entry in value.values():
-            yield from _texts(entry)
-    elif isinstance(value, list):
-        for entry in value:
-            yield from _texts(entry)

@@ -91,7 +91,7 @@ class Workspace:
                 _kind(parts[-1], folder, path)
         return base.joinpath(*parts)
 
-    def relative(self, path: Path) -> str:
+    def relative(self, path: str | Path) -> str:
         """The path as a model writes it: relative to the root where it lies inside, else absolute."""
         spelled = str(path)
         for root in self._roots:
@@ -192,7 +192,7 @@ class Workspace:
             raise ToolError(f"{path} belongs to the kernel and is not a file of the workspace")
         if write and not own and any(_folded(part) in PROTECTED for part in parts):
             raise ToolError(f"{path} lies in a folder that only a person may change")
-        if self.hidden(self.relative(Path(real))) == "deny":
+        if self.hidden(self.relative(real)) == "deny":
             raise ToolError(f"{path} is not for tools: a policy rule denies it")
         return place
 

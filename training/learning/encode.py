@@ -186,7 +186,7 @@ class Encoder:
         return next(chr(code) for code in PRIVATE_USE if chr(code) not in used)
 
     def _guarded(self, text: str, joiner: str) -> str:
-        return joiner.join(text) if any(marker in text for marker in self.markers) else text
+        return joiner.join(text) if self.marker.search(text) else text
 
     def _tokens(self, text: str, joiner: str) -> list[int]:
         """The tokens of a rendered text: its markers as control tokens, what is between them as plain text."""
